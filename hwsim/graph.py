@@ -113,7 +113,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Matmul:
-    """Product of two activation tensors: `groups` times (pixels x reduction) @ (reduction x columns).
+    """Product of two activation tensors: per group (pixels x reduction) @ (reduction x columns).
 
     The second input of the layer plays the stationary operand.
     """
