@@ -1,0 +1,30 @@
+"""Shared settings: hypothesis profiles and the folder of real weights and images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("dev", max_examples=100, deadline=None)
+settings.register_profile(
+    "ci",
+    max_examples=100,
+    deadline=None,
+    derandomize=True,  # the same cases in every run
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder at CHIPFIT_DATA: real weights and labelled images. Skips when it is not set."""
+    folder = os.environ.get("CHIPFIT_DATA")
+    if not folder:
+        pytest.skip("needs real weights and images: set CHIPFIT_DATA to their folder")
+    path = Path(folder)
+    assert path.is_dir(), f"CHIPFIT_DATA is set to {folder}, which is not a folder"
+    return path
