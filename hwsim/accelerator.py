@@ -1,0 +1,266 @@
+"""Accelerator: a frozen, validated description of a chip, read from a TOML file.
+
+Presets lie in `hwsim/accelerators/`; a user's own file works everywhere a preset does.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from hwsim.names import did_you_mean
+from hwsim.schema import Bits, BitsPerSecond, Hertz, Picojoule, PicojoulePerBit, Reader
+
+MAX_FILE_BYTES = 1 << 20  # a description is a few kilobytes; anything larger is a mistake
+
+Operand = Literal["weights", "ifmap", "ofmap", "psum"]
+
+
+def _at_least(minimum: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < minimum:
+            raise ValueError(f"{name} must be at least {minimum}, got {value}")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One on-chip memory.
+
+    holds: what is stored in it. keeps_tensors: whole tensors stay in it from producer to last
+    reader (otherwise it holds tiles or streams). energy: of one bit read or written.
+    """
+
+    name: str
+    capacity: Bits
+    holds: tuple[Operand, ...]
+    energy: PicojoulePerBit
+    keeps_tensors: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least(1, capacity=self.capacity)
+        if not self.holds:
+            raise ValueError("holds must name at least one operand")
+
+
+@dataclass(frozen=True)
+class Dram:
+    """One off-chip channel: what crosses it, how fast, and the smallest transfer."""
+
+    name: str
+    carries: tuple[Literal["weights", "activations"], ...]
+    bandwidth: BitsPerSecond
+    burst: Bits
+    energy: PicojoulePerBit
+
+    def __post_init__(self) -> None:
+        _at_least(1, bandwidth=self.bandwidth, burst=self.burst)
+
+
+@dataclass(frozen=True)
+class OperandWidth:
+    """How compute time scales with operand widths.
+
+    fixed: a MAC takes ceil(w / weight_bits) * ceil(a / activation_bits) cycles; nothing is faster
+    below the native widths (TPU v1: Jouppi et al., ISCA 2017, Sec. 2).
+    """
+
+    rule: Literal["fixed"]
+    weight_bits: int
+    activation_bits: int
+
+    def __post_init__(self) -> None:
+        _at_least(1, weight_bits=self.weight_bits, activation_bits=self.activation_bits)
+
+
+@dataclass(frozen=True)
+class VectorUnit:
+    """The unit for layers that are no matrix products: `lanes` operations a cycle."""
+
+    lanes: int
+    energy: Picojoule  # of one operation
+
+    def __post_init__(self) -> None:
+        _at_least(1, lanes=self.lanes)
+
+
+@dataclass(frozen=True)
+class ChannelMetadata:
+    """Bits stored and fetched beside each output channel's weights."""
+
+    scale: Bits
+    width_code: Bits
+    bias: Bits
+
+    @property
+    def bits(self) -> int:
+        return self.scale + self.width_code + self.bias
+
+
+@dataclass(frozen=True)
+class SystolicArray:
+    """A weight-stationary systolic array.
+
+    schedule: `pipelined` (weights prefetched through a FIFO into a shadow plane while the
+    previous fold computes) or `serial` (folds never overlap; SCALE-Sim's convention).
+    weight_fetch: `packed` moves the real bits of a fold; `whole_tiles` moves rows x cols native
+    words however little of the tile is used, as TPU v1 does.
+    weight_fifo_tiles: folds fetched ahead. accumulator_rows: ofmap pixels of one of the two
+    accumulator buffers; longer layers are cut in chunks. accumulator_bits: width of a psum.
+    """
+
+    rows: int
+    cols: int
+    schedule: Literal["pipelined", "serial"]
+    weight_fetch: Literal["packed", "whole_tiles"]
+    weight_fifo_tiles: int
+    accumulator_rows: int
+    accumulator_bits: int
+    mac_energy: Picojoule
+
+    def __post_init__(self) -> None:
+        _at_least(1, **{f.name: getattr(self, f.name) for f in fields(self)
+                        if isinstance(getattr(self, f.name), int)})  # fmt: skip
+
+    @property
+    def pes(self) -> int:
+        return self.rows * self.cols
+
+
+@dataclass(frozen=True)
+class RowStationaryArray:
+    """Eyeriss' array (Chen, Krishna, Emer, Sze, JSSC 52(1), 2017).
+
+    *_spad: words in the scratch pads of one PE. *_port: values a cycle over the on-chip network
+    (each multicast). overlap: whether ifmap loads and ofmap dumps hide behind computing.
+    pack_words: narrow values share words of spads and buffer, so that these hold more of them.
+    """
+
+    rows: int
+    cols: int
+    word_bits: int
+    ifmap_spad: int
+    filter_spad: int
+    psum_spad: int
+    ifmap_port: int
+    filter_port: int
+    psum_in_port: int
+    psum_out_port: int
+    gbuf_banks: int
+    bank_bits: Bits
+    overlap: bool
+    pack_words: bool
+    run_length_coding: bool
+    mac_energy: Picojoule
+    spad_energy: PicojoulePerBit
+    network_energy: PicojoulePerBit
+
+    def __post_init__(self) -> None:
+        _at_least(1, **{f.name: getattr(self, f.name) for f in fields(self)
+                        if type(getattr(self, f.name)) is int})  # fmt: skip
+
+    @property
+    def pes(self) -> int:
+        return self.rows * self.cols
+
+
+ARRAYS: dict[str, type[SystolicArray | RowStationaryArray]] = {
+    "systolic": SystolicArray,
+    "row_stationary": RowStationaryArray,
+}
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """A chip: array, clock, memories, DRAM channels, and how energy and width are counted."""
+
+    name: str
+    description: str
+    source: str
+    clock: Hertz
+    array: SystolicArray | RowStationaryArray
+    operand_width: OperandWidth
+    vector: VectorUnit
+    metadata: ChannelMetadata
+    memory: tuple[Memory, ...]
+    dram: tuple[Dram, ...]
+
+    def __post_init__(self) -> None:
+        _at_least(1, clock=self.clock)
+        names = [memory.name for memory in self.memory] + [dram.name for dram in self.dram]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two memories or DRAM channels are called {name!r}")
+        for carried in ("weights", "activations"):
+            if sum(carried in dram.carries for dram in self.dram) != 1:
+                raise ValueError(f"exactly one DRAM channel must carry {carried}")
+
+    def memory_for(self, operand: Operand) -> Memory:
+        """The on-chip memory that holds an operand. Raises ValueError when there is none."""
+        for memory in self.memory:
+            if operand in memory.holds:
+                return memory
+        raise ValueError(f"accelerator {self.name!r}: no memory holds {operand}")
+
+    def dram_for(self, carried: Literal["weights", "activations"]) -> Dram:
+        return next(dram for dram in self.dram if carried in dram.carries)
+
+
+def preset_names() -> list[str]:
+    """Names of the accelerators that come with the package."""
+    folder = resources.files("hwsim") / "accelerators"
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+
+
+def load_accelerator(spec: str | os.PathLike[str]) -> Accelerator:
+    """A preset by name, or a TOML file by path (anything with a suffix or a separator).
+
+    Raises ValueError listing every problem of the file, each with its path inside it.
+    """
+    text = os.fspath(spec)
+    if not text.endswith(".toml") and os.sep not in text:
+        if text not in preset_names():
+            raise ValueError(
+                f"accelerator {text!r} is not a preset{did_you_mean(text, preset_names())}; "
+                f"for your own give the path of a .toml file"
+            )
+        content = (resources.files("hwsim") / "accelerators" / f"{text}.toml").read_bytes()
+        return parse_accelerator(content, f"{text}.toml")
+    try:
+        if Path(text).stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(f"{text}: larger than {MAX_FILE_BYTES} bytes; not a description")
+        content = Path(text).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{text}: cannot read accelerator: {error.strerror}") from None
+    return parse_accelerator(content, text)
+
+
+def parse_accelerator(content: bytes, where: str) -> Accelerator:
+    """Accelerator from the bytes of a TOML file; `where` names it in errors."""
+    try:
+        table = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ValueError(f"{where}: not a TOML file: {error}") from None
+    reader = Reader()
+    if table.pop("schema", None) != 1:
+        reader.problems.append("schema: expected schema = 1")
+    kind = table.pop("kind", None)
+    if kind not in ARRAYS:
+        reader.problems.append(f"kind: expected one of {', '.join(ARRAYS)}, got {kind!r}")
+    array = table.pop("array", None)
+    values = reader.read_fields(Accelerator, table, "", skip=("array",))
+    built = reader.read(ARRAYS[kind], array, "array") if kind in ARRAYS else None
+    if values is not None and built is not None and not reader.problems:
+        try:
+            return Accelerator(array=built, **values)
+        except ValueError as error:
+            reader.problems.append(f"file: {error}")
+    if len(reader.problems) == 1:
+        raise ValueError(f"{where}: {reader.problems[0]}")
+    listing = "".join(f"\n  {problem}" for problem in reader.problems)
+    raise ValueError(f"{where}: {len(reader.problems)} problems:{listing}")
