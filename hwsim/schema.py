@@ -66,8 +66,6 @@ def _quantity(text: object, dimension: str) -> Fraction:
     if not isinstance(text, str):
         raise _Problem(f"expected {example}, got {text!r}")
     match = _QUANTITY.fullmatch(text)
-        r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[0-9]{1,2})?)\s*([A-Za-z/]+)\s*", text
-    )
     if not match:
         raise _Problem(f"expected {example}, got {text!r}")
     number, unit = match.groups()
