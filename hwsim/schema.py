@@ -46,6 +46,7 @@ _EXAMPLES = {
     "pJ": "0.3 pJ",
     "pJ/bit": "2 pJ/bit",
 }
+_QUANTITY = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z/]+)\s*")
 
 
 class _Problem(Exception):
