@@ -9,6 +9,7 @@ the same kind of processor writes the same bytes. About two minutes on one core.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -85,13 +86,13 @@ def main() -> None:
         for name, value in net.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    made_by = {
+    made_by = {  # one string, because the order of several entries is not kept
         "torch": torch.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "epochs": str(options.epochs),
-        "seed": str(options.seed),
+        "epochs": options.epochs,
+        "seed": options.seed,
     }
-    save_file(weights, options.out / digits.WEIGHTS.name, metadata=made_by)
+    save_file(weights, options.out / digits.WEIGHTS.name, metadata={"made_by": json.dumps(made_by)})
     print(f"{right} of {len(held_out)} held-out digits right; files in {options.out}")
 
 
