@@ -1,0 +1,234 @@
+"""Problem: curves and a budget as plain arrays. Minimise distortion under rows of rate limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hwsim.names import did_you_mean
+from quant.budget import KINDS, Budget, InfeasibleBudget, Kind
+from quant.curves import WIDTHS, RDCurves
+from quant.hull import hull_gains
+
+_BLOCK = 8192  # items worked on together, so that scratch stays in the cache
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Items (channels, or whole activation tensors) in groups (layers), under rows of limits.
+
+    All items of a group have the same rate at the same width, so they share one price per bit.
+    keys: (groups,) of (kind, layer). start: (groups + 1,) first item of each group.
+    values, metadata_bits: (groups,) rate of an item at b bits is values * b, plus metadata if b.
+    points: (9, items) distortion, inf where a width is not allowed. gains: (8, items) of its
+    hull, see `hull_gains`.
+    rows: (limits, groups) what a bit of each group counts; limits: (limits,) bits; names of both.
+    """
+
+    keys: tuple[tuple[Kind, str], ...]
+    start: np.ndarray
+    values: np.ndarray
+    metadata_bits: np.ndarray
+    points: np.ndarray
+    gains: np.ndarray
+    rows: np.ndarray
+    limits: np.ndarray
+    names: tuple[str, ...]
+
+    @property
+    def items(self) -> int:
+        return self.points.shape[1]
+
+    def items_of(self, group: int) -> slice:
+        return slice(int(self.start[group]), int(self.start[group + 1]))
+
+    @cached_property
+    def group(self) -> np.ndarray:
+        """(items,) the group of each item."""
+        return np.repeat(np.arange(len(self.keys), dtype=np.int32), np.diff(self.start))
+
+    def choose(self, prices: np.ndarray) -> np.ndarray:
+        """(items,) least distortion + price * rate on the hull; of ties, the lowest rate."""
+        price = prices[self.group]
+        bits = np.zeros(self.items, dtype=np.int8)
+        for gain in self.gains:
+            bits += gain > price
+        return bits
+
+    def rates(self, bits: np.ndarray) -> np.ndarray:
+        """(groups,) bits of each group."""
+        bits_sum = np.add.reduceat(bits.astype(np.int64), self.start[:-1])
+        kept = np.add.reduceat((bits > 0).astype(np.int64), self.start[:-1])
+        return bits_sum * self.values + kept * self.metadata_bits
+
+    def distortions(self, bits: np.ndarray) -> np.ndarray:
+        """(groups,) distortion of each group."""
+        chosen = self.points[bits, np.arange(self.items)]
+        return np.add.reduceat(chosen, self.start[:-1])
+
+    def lagrangian(self, prices: np.ndarray) -> np.ndarray:
+        """(groups,) sum over items of the least distortion + price * rate, over all widths.
+
+        Taken from the points themselves, not from their hulls, because the certificate is made
+        of it.
+        """
+        least = np.empty(self.items)
+        for first in range(0, self.items, _BLOCK):
+            block = slice(first, first + _BLOCK)
+            group = self.group[block]
+            per_bit = (prices * self.values)[group]
+            metadata = (prices * self.metadata_bits)[group]
+            best = self.points[0, block].copy()
+            for b in range(1, WIDTHS):
+                np.minimum(best, self.points[b, block] + (b * per_bit + metadata), out=best)
+            least[block] = best
+        return np.add.reduceat(least, self.start[:-1])
+
+    def first_groups(self, groups: int, limits: np.ndarray) -> Problem:
+        """The same problem for the first groups only, under other limits; shares its arrays."""
+        items = int(self.start[groups])
+        return Problem(
+            keys=self.keys[:groups],
+            start=self.start[: groups + 1],
+            values=self.values[:groups],
+            metadata_bits=self.metadata_bits[:groups],
+            points=self.points[:, :items],
+            gains=self.gains[:, :items],
+            rows=self.rows[:, :groups],
+            limits=limits,
+            names=self.names,
+        )
+
+
+def build(curves: RDCurves, budget: Budget, metadata_bits: np.ndarray | None = None) -> Problem:
+    """Curves and budget as arrays.
+
+    metadata_bits: (layers,) instead of budget.metadata_bits, where an item is a whole layer.
+    Raises ValueError for layers that the curves do not have, a limit on activations without
+    their curves, and fixed widths without a finite point.
+    """
+    keys: list[tuple[Kind, str]] = [("weights", curve.name) for curve in curves.weights]
+    keys += [("activations", curve.name) for curve in curves.activations]
+    if not keys:
+        raise ValueError(f"curves of {curves.network!r}: there is no layer to allocate bits to")
+    sizes = [c.channels for c in curves.weights] + [1] * len(curves.activations)
+    start = np.concatenate([[0], np.cumsum(sizes)])
+    all_values = [c.values for c in curves.weights] + [c.values for c in curves.activations]
+    values = np.array(all_values, dtype=np.float64)
+    metadata = np.zeros(len(keys))
+    metadata[: len(curves.weights)] = (
+        budget.metadata_bits if metadata_bits is None else metadata_bits
+    )
+    points = np.empty((WIDTHS, start[-1]))
+    distortions = [c.distortion for c in curves.weights]
+    distortions += [c.distortion for c in curves.activations]
+    for g, distortion in enumerate(distortions):
+        _fill(points[:, start[g] : start[g + 1]], keys[g], distortion, budget)
+    for key in budget.fixed:
+        _find(keys, key, "fixed width")
+    rows, limits, names = _limits(curves, budget, keys)
+    item_group = np.repeat(np.arange(len(keys)), sizes)
+    gains = hull_gains(
+        points, values[item_group], metadata[item_group] if metadata.any() else None
+    )
+    return Problem(tuple(keys), start, values, metadata, points, gains, rows, limits, names)
+
+
+def _limits(
+    curves: RDCurves, budget: Budget, keys: list[tuple[Kind, str]]
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    is_weight = np.array([kind == "weights" for kind, _ in keys])
+    rows: list[np.ndarray] = []
+    limits: list[float] = []
+    names: list[str] = []
+    counts = (curves.weight_values, curves.activation_values)
+    for kind, values, of_kind in zip(KINDS, counts, (is_weight, ~is_weight), strict=True):
+        limit = budget.limit_bits(kind, values)
+        if limit is None:
+            continue
+        if not values:
+            raise ValueError(
+                f"budget: a limit on {kind}, but the curves of {curves.network!r} have none; "
+                f"measure them, or leave the limit out"
+            )
+        rows.append(of_kind.astype(np.float64))
+        limits.append(limit)
+        names.append(kind)
+    if budget.total_bits is not None:
+        rows.append(np.where(is_weight, 1.0, budget.activation_rate))
+        # sums of shares of a bit are rounded: stay that much below
+        exact = float(budget.activation_rate).is_integer()
+        limits.append(float(budget.total_bits) * (1 if exact else 1 - 1e-12))
+        names.append("total")
+    for cap in budget.caps:
+        row = np.zeros(len(keys))
+        for key in cap.members:
+            row[_find(keys, key, f"cap {cap.name!r}")] = 1
+        rows.append(row)
+        limits.append(float(cap.limit_bits - cap.overhead_bits))
+        names.append(cap.name)
+    return np.array(rows).reshape(len(rows), len(keys)), np.array(limits), tuple(names)
+
+
+def _find(keys: list[tuple[Kind, str]], key: tuple[Kind, str], where: str) -> int:
+    if key not in keys:
+        known = [name for kind, name in keys if kind == key[0]]
+        raise ValueError(f"{where}: no {key[0]} of {key[1]!r}{did_you_mean(key[1], known)}")
+    return keys.index(key)
+
+
+def _fill(points: np.ndarray, key: tuple[Kind, str], curve: np.ndarray, budget: Budget) -> None:
+    """Copy one layer's curve into (9, items), inf at widths that the budget does not allow."""
+    kind, name = key
+    points[:] = np.atleast_2d(curve).T
+    if key in budget.fixed:  # need not be among the widths allowed elsewhere: 8 bits for the image
+        fixed = np.asarray(budget.fixed[key])
+        count = points.shape[1]
+        lowest = 0 if kind == "weights" else 1
+        where = f"fixed width of {kind} of {name!r}"
+        if fixed.dtype.kind not in "iu" or fixed.shape not in ((), (count,)):
+            raise ValueError(
+                f"{where}: expected an integer or {count} integers, got {budget.fixed[key]!r}"
+            )
+        if fixed.min() < lowest or fixed.max() >= WIDTHS:
+            raise ValueError(f"{where}: must lie in {lowest}..{WIDTHS - 1}, got {fixed}")
+        points[np.arange(WIDTHS)[:, None] != fixed] = np.inf
+    else:
+        widths = budget.weight_widths if kind == "weights" else budget.activation_widths
+        for b in set(range(WIDTHS)) - set(widths):
+            points[b] = np.inf
+    if not np.isfinite(points).any(axis=0).all():
+        raise ValueError(
+            f"{kind} of {name!r}: none of the allowed widths has a finite distortion for every "
+            f"channel; allow more widths"
+        )
+
+
+def check_feasible(problem: Problem) -> None:
+    """Raise InfeasibleBudget unless the narrowest widths keep every limit.
+
+    All counts in the rows are at least 0, so nothing else can keep a limit that these do not.
+    """
+    narrowest = np.argmax(np.isfinite(problem.points), axis=0)
+    smallest = problem.rows @ problem.rates(narrowest)
+    over = smallest - problem.limits
+    if not (over > 0).any():
+        return
+    best = problem.choose(np.zeros(len(problem.keys)))
+    largest = problem.rows @ problem.rates(best)
+    j = int(np.argmax(over))
+    members = problem.rows[j] > 0
+    counts = np.diff(problem.start)[members] * problem.values[members] * problem.rows[j, members]
+    values = float(counts.sum())
+    others = [problem.names[i] for i in np.flatnonzero(over > 0) if i != j]
+    raise InfeasibleBudget(
+        f"limit on {problem.names[j]!r} of {problem.limits[j]:,.0f} bits "
+        f"({problem.limits[j] / values:.4g} a value) cannot be kept: the narrowest allowed widths "
+        f"take {smallest[j]:,.0f} bits ({smallest[j] / values:.4g} a value), {over[j]:,.0f} too "
+        f"many; {smallest[j]:,.0f} to {largest[j]:,.0f} bits ({smallest[j] / values:.4g} to "
+        f"{largest[j] / values:.4g} a value) can be reached"
+        + (f"; cannot be kept either: {', '.join(map(repr, others))}" if others else ""),
+        problem.names[j], float(problem.limits[j]), float(smallest[j]), float(largest[j]),
+    )  # fmt: skip
