@@ -17,6 +17,7 @@ from quant.problem import Problem
 _PIECES = 32  # a piece is cut into so many when a price falls into it
 _ROUNDS = 8  # 32^8 steps a group
 _SWEEPS = 4
+_NEGLIGIBLE = 1e-13  # of the dual's value: below what the interior point resolves
 _BISECTIONS = 200
 
 
@@ -138,19 +139,16 @@ def polish(
             trial[j] = 0.0
             trial[j] = meeting_slope(steps, rows, room, trial @ rows, j)
             value = dual_value(steps, rows, room, trial)
-            if value < least:
+            if value <= least:
                 y, least = trial, value
-    return y
+    return np.where(y * room > _NEGLIGIBLE * least, y, 0.0)  # what binds is told apart from noise
 
 
 def meeting_slope(
     steps: list[GroupSteps], rows: np.ndarray, room: np.ndarray, prices: np.ndarray, j: int
 ) -> float:
     """Least multiplier of row j, added to the prices, that keeps it; to the last bit."""
-    members = [
-        (steps[g], float(rows[j, g]), float(prices[g]))
-        for g in np.flatnonzero(rows[j])
-    ]
+    members = [(steps[g], float(rows[j, g]), float(prices[g])) for g in np.flatnonzero(rows[j])]
 
     def kept(slope: float) -> bool:
         rate = sum(a * (s.rate_bits(p + a * slope) - s.forced_bits) for s, a, p in members)

@@ -130,9 +130,7 @@ def build(curves: RDCurves, budget: Budget, metadata_bits: np.ndarray | None = N
         _find(keys, key, "fixed width")
     rows, limits, names = _limits(curves, budget, keys)
     item_group = np.repeat(np.arange(len(keys)), sizes)
-    gains = hull_gains(
-        points, values[item_group], metadata[item_group] if metadata.any() else None
-    )
+    gains = hull_gains(points, values[item_group], metadata[item_group] if metadata.any() else None)
     return Problem(tuple(keys), start, values, metadata, points, gains, rows, limits, names)
 
 
@@ -194,7 +192,7 @@ def _fill(points: np.ndarray, key: tuple[Kind, str], curve: np.ndarray, budget: 
             )
         if fixed.min() < lowest or fixed.max() >= WIDTHS:
             raise ValueError(f"{where}: must lie in {lowest}..{WIDTHS - 1}, got {fixed}")
-        points[np.arange(WIDTHS)[:, None] != fixed] = np.inf
+        points[:] = np.where(np.arange(WIDTHS)[:, None] == fixed, points, np.inf)
     else:
         widths = budget.weight_widths if kind == "weights" else budget.activation_widths
         for b in set(range(WIDTHS)) - set(widths):

@@ -1,0 +1,210 @@
+"""allocate: one bit width for every channel, by equal slopes, under limits, with a certificate.
+
+Every channel chooses the point of its lower convex hull where the slope sits; the slope is what
+brings the sum of the rates to the budget. Cost is linear in channels times widths. What the slope
+leaves of the budget is filled channel by channel. The Lagrangian dual at the same slopes bounds
+the distortion of any other allocation from below: Everett, Operations Research 11(3), 1963;
+Shoham and Gersho, IEEE Trans. ASSP 36(9), 1988.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwsim.bits import BitWidths
+from quant.allocation import Allocation, Constraint
+from quant.budget import KINDS, Budget, Kind
+from quant.curves import WIDTHS, LayerCurve, RDCurves
+from quant.fill import exchange, fill_greedily, room_of, take_ties
+from quant.multipliers import find_prices
+from quant.problem import Problem, build, check_feasible
+
+_FEW_ITEMS = 400  # so few are exchanged in pairs even where they are channels
+_TRIES = 32  # other widths tried for tensors that share a limit with weights
+_MANY_ITEMS = 200_000  # beyond this a tensor's step is small beside the weights
+_FEW_TRIES = 4
+
+
+def allocate(curves: RDCurves, budget: Budget) -> Allocation:
+    """Least predicted distortion within the budget.
+
+    Exact up to the relative gap that the answer states: what is lost because a channel's width
+    is a whole number. The same curves and budget give the same answer; of equal choices the
+    lower rate is taken, then the lower index. A budget above the rate of the least distortion
+    gives that, with rate left over.
+    Raises InfeasibleBudget if a limit is below the narrowest allowed widths, and ValueError for
+    a budget that names layers or limits activations that the curves do not have.
+    """
+    problem = build(curves, budget)
+    check_feasible(problem)
+    bits, multipliers, bound = _solve(problem)
+    return _allocation(curves, problem, bits, multipliers, bound)
+
+
+def per_layer(curves: RDCurves, budget: Budget) -> Allocation:
+    """The best with one width per layer, by the same method: what finer granularity is held
+    against. Its lower bound holds for one width per layer. Raises as `allocate` does.
+    """
+    layers = RDCurves(
+        network=curves.network,
+        weights=tuple(
+            LayerCurve(c.name, c.distortion.sum(axis=0, keepdims=True), c.values * c.channels)
+            for c in curves.weights
+        ),
+        activations=curves.activations,
+    )
+    channels = np.array([c.channels for c in curves.weights], dtype=np.float64)
+    problem = build(layers, budget, metadata_bits=budget.metadata_bits * channels)
+    check_feasible(problem)
+    bits, multipliers, bound = _solve(problem)
+    return _allocation(curves, problem, bits, multipliers, bound)
+
+
+def equal_widths(
+    curves: RDCurves, weight_bits: int, activation_bits: int | None = None
+) -> Allocation:
+    """The same width everywhere. Its lower bound is that of any widths of at most its rates.
+
+    activation_bits: needed if the curves have activations. Raises ValueError for widths outside
+    0..8 (1..8 for activations), and where a curve does not allow the width.
+    """
+    fixed: dict[tuple[Kind, str], int | np.ndarray] = {
+        ("weights", c.name): weight_bits for c in curves.weights
+    }
+    if curves.activations:
+        if activation_bits is None:
+            raise ValueError(
+                f"curves of {curves.network!r} have activations: give their width as well"
+            )
+        fixed |= {("activations", c.name): activation_bits for c in curves.activations}
+    pinned = build(curves, Budget(fixed=fixed))
+    bits = np.argmax(np.isfinite(pinned.points), axis=0).astype(np.int8)
+    rates = pinned.rates(bits)
+    is_weight = np.array([kind == "weights" for kind, _ in pinned.keys])
+    problem = build(
+        curves,
+        Budget(
+            weight_total_bits=float(rates[is_weight].sum()) if curves.weights else None,
+            activation_total_bits=float(rates[~is_weight].sum()) if curves.activations else None,
+        ),
+    )
+    found = find_prices(problem)
+    bound = _lower_bound(problem, found.multipliers)
+    return _allocation(curves, problem, bits, found.multipliers, bound)
+
+
+def _lower_bound(problem: Problem, multipliers: np.ndarray) -> float:
+    """Value of the Lagrangian dual, which no allocation that keeps the limits is below."""
+    saved = problem.lagrangian(multipliers @ problem.rows)
+    return float(saved.sum() - multipliers @ problem.limits)
+
+
+def _solve(problem: Problem) -> tuple[np.ndarray, np.ndarray, float]:
+    """Widths of all items, multipliers of all limits, and the lower bound."""
+    found = find_prices(problem)
+    bound = _lower_bound(problem, found.multipliers)
+    bits = problem.choose(found.prices)
+    weights = sum(kind == "weights" for kind, _ in problem.keys)
+    counts = problem.rows > 0
+    shared = counts[:, :weights].any(axis=1) & counts[:, weights:].any(axis=1)
+    prices = found.multipliers @ problem.rows
+    if (found.multipliers[shared] > 0).any():
+        bits = _try_tensors(problem, weights, bits, prices, bound)
+    else:
+        take_ties(problem, bits, found.prices)
+    fill_greedily(problem, bits)
+    few = problem.items <= _FEW_ITEMS
+    movable = np.arange(0 if few else problem.start[weights], problem.items)
+    exchange(problem, bits, prices, movable, float(problem.distortions(bits).sum()) - bound)
+    return bits, found.multipliers, bound
+
+
+def _try_tensors(
+    problem: Problem, weights: int, bits: np.ndarray, prices: np.ndarray, bound: float
+) -> np.ndarray:
+    """Widths where tensors share a binding limit with weights.
+
+    A tensor's width is one large step, so tensors go first and the weights take exactly what they
+    leave. Widths of tensors that could be better, which is seen from their reduced cost as in
+    `exchange`, are tried one after another, likeliest first.
+    """
+    bits = _weights_given_tensors(problem, weights, bits)
+    distortion = float(problem.distortions(bits).sum())
+    first = int(problem.start[weights])
+    group = problem.group[first:]
+    width = np.arange(WIDTHS)[:, None]
+    rate = width * problem.values[group] + (width > 0) * problem.metadata_bits[group]
+    reduced = problem.points[:, first:] + prices[group] * rate
+    reduced -= reduced.min(axis=0)
+    widths, items = np.nonzero(reduced <= distortion - bound)
+    order = np.argsort(reduced[widths, items], kind="stable")
+    tries = _TRIES if problem.items <= _MANY_ITEMS else _FEW_TRIES
+    narrowest = np.argmax(np.isfinite(problem.points), axis=0)
+    for b, item in zip(widths[order], first + items[order], strict=True):
+        if b == bits[item] or not tries:
+            continue
+        trial = bits.copy()
+        trial[item] = b
+        floor = np.concatenate([narrowest[:first], trial[first:]])
+        if (room_of(problem, floor) < 0).any():
+            continue
+        tries -= 1
+        trial = _weights_given_tensors(problem, weights, trial)
+        value = float(problem.distortions(trial).sum())
+        if value < distortion:
+            bits, distortion = trial, value
+    return bits
+
+
+def _weights_given_tensors(problem: Problem, weights: int, bits: np.ndarray) -> np.ndarray:
+    """Allocate the weights anew in what the tensors leave of every limit."""
+    tensor_bits = problem.rates(bits)[weights:]
+    rest = problem.first_groups(weights, problem.limits - problem.rows[:, weights:] @ tensor_bits)
+    prices = find_prices(rest).prices
+    chosen = rest.choose(prices)
+    take_ties(rest, chosen, prices)
+    fill_greedily(rest, chosen)
+    return np.concatenate([chosen, bits[rest.items :]])
+
+
+def _allocation(
+    curves: RDCurves,
+    problem: Problem,
+    bits: np.ndarray,
+    multipliers: np.ndarray,
+    bound: float,
+) -> Allocation:
+    rates, distortions = problem.rates(bits), problem.distortions(bits)
+    is_weight = np.array([kind == "weights" for kind, _ in problem.keys])
+    widths: dict[str, dict[str, np.ndarray]] = {"weights": {}, "activations": {}}
+    for g, (kind, name) in enumerate(problem.keys):
+        chosen = bits[problem.items_of(g)].astype(np.int64)
+        if kind == "weights":  # one item may stand for all channels of its layer
+            channels = curves.weights[g].channels
+            widths[kind][name] = np.broadcast_to(chosen, (channels,)).copy()
+        else:
+            widths[kind][name] = chosen[0]
+    budgets = [j for j, name in enumerate(problem.names) if name in (*KINDS, "total")]
+    slopes = multipliers[budgets] @ problem.rows[budgets]
+    used = problem.rows @ rates
+    weight_distortion = float(distortions[is_weight].sum())
+    activation_distortion = float(distortions[~is_weight].sum())
+    return Allocation(
+        network=curves.network,
+        bits=BitWidths(**widths),
+        weight_slope=float(slopes[is_weight].max(initial=0.0)),
+        activation_slope=float(slopes[~is_weight].max(initial=0.0)),
+        weight_values=curves.weight_values,
+        weight_rate_bits=float(rates[is_weight].sum()),
+        weight_distortion=weight_distortion,
+        activation_values=curves.activation_values,
+        activation_rate_bits=float(rates[~is_weight].sum()),
+        activation_distortion=activation_distortion,
+        lower_bound=min(bound, weight_distortion + activation_distortion),
+        constraints=tuple(
+            Constraint(name, float(limit), float(bits_used), float(multiplier))
+            for name, limit, bits_used, multiplier in zip(
+                problem.names, problem.limits, used, multipliers, strict=True
+            )
+        ),
+    )
