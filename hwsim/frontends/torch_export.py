@@ -1,0 +1,185 @@
+"""From a torch module to its exported program and its LayerGraph."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from hwsim.frontends.lowering import Join, layer_graph
+from hwsim.graph import LayerGraph
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A network as it can be run, as it is simulated, and how the two belong together.
+
+    program: the exported program, at the batch size that was asked for; its nodes have the same
+    names at every batch size. graph: the layers of one image. joins: for every layer of the graph,
+    the nodes of the program that compute it.
+    """
+
+    program: ExportedProgram
+    graph: LayerGraph
+    joins: Mapping[str, Join]
+
+
+def export(
+    module: nn.Module, input_shape: Sequence[int] | Sequence[Sequence[int]]
+) -> ExportedProgram:
+    """The module in eval mode as a graph of functional ATen operations.
+
+    input_shape: (batch, ...) of the input, or one such shape for each of several inputs, in the
+    dtype and on the device of the module's parameters; `meta` will do, since no value is read.
+    Convolutions, linear layers, matrix products and pools stay whole; attention comes apart into
+    two products and a softmax. Modules that torch.export refuses are traced by torch.fx first.
+    The module is left as it was. Raises ValueError with both reasons when both ways fail.
+    """
+    inputs = _example_inputs(module, input_shape)
+    with _eval_mode(module), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch deprecates its own internals while it exports
+        try:
+            program = torch.export.export(module, inputs)
+        except Exception as refusal:  # whatever a user's module or torch raises: fx may do better
+            program = _export_after_fx(module, inputs, refusal)
+        return program.run_decompositions({_ATTENTION: _attention})
+
+
+def capture(
+    module: nn.Module,
+    input_shape: Sequence[int] | Sequence[Sequence[int]],
+    name: str | None = None,
+) -> Traced:
+    """Export the module and read its layers.
+
+    input_shape: as for `export`; the program has that batch size, the graph is of one image.
+    name: what the graph is called; the module's class by default. Raises UnsupportedOperation, a
+    ValueError that names the operation and its source line, for what has no model.
+    """
+    name = name or type(module).__name__
+    program = export(module, input_shape)
+    one_image = _with_batch(input_shape, 1)
+    if one_image == _with_batch(input_shape, None):
+        graph, joins = layer_graph(program, name)
+    else:
+        graph, joins = layer_graph(export(module, one_image), name)
+        _check_same_nodes(program, joins, name)
+    return Traced(program, graph, joins)
+
+
+_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """softmax(query @ key' * scale + mask) @ value, so that each product is a node of its own."""
+    if enable_gqa:
+        heads = query.shape[-3]
+        key = key.repeat_interleave(heads // key.shape[-3], -3)
+        value = value.repeat_interleave(heads // value.shape[-3], -3)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = torch.matmul(query, key.transpose(-2, -1)) * scale
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(attn_mask.logical_not(), -torch.inf)
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    return torch.matmul(torch.softmax(scores, -1), value)
+
+
+def _export_after_fx(
+    module: nn.Module, inputs: tuple[Tensor, ...], refusal: Exception
+) -> ExportedProgram:
+    """Export what torch.fx's symbolic tracing makes of the module.
+
+    Symbolic tracing never runs the module on tensors, so code whose result goes nowhere (an
+    activation copied to numpy for a log) drops out; shapes come from the export that follows.
+    """
+    try:
+        traced = torch.fx.symbolic_trace(module)
+        traced.graph.eliminate_dead_code()
+        traced.recompile()
+        return torch.export.export(traced, inputs)
+    except Exception as second:
+        raise ValueError(
+            f"cannot trace {type(module).__name__}: torch.export says {_first_line(refusal)}; "
+            f"torch.fx says {_first_line(second)}; control flow that depends on the values of "
+            f"tensors has no static graph: take it out of forward, or export a part of the module"
+        ) from refusal
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
+
+
+def _shapes(input_shape: Sequence[int] | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    single = all(isinstance(item, int) for item in input_shape)
+    shapes: list[tuple[int, ...]] = [tuple(s) for s in ([input_shape] if single else input_shape)]  # type: ignore[arg-type]
+    for shape in shapes:
+        if not shape or any(not isinstance(size, int) or size < 1 for size in shape):
+            raise ValueError(
+                f"input shape: expected positive sizes with the batch first, such as "
+                f"(1, 3, 224, 224), got {shape}"
+            )
+    return shapes
+
+
+def _with_batch(
+    input_shape: Sequence[int] | Sequence[Sequence[int]], batch: int | None
+) -> list[tuple[int, ...]]:
+    return [shape if batch is None else (batch, *shape[1:]) for shape in _shapes(input_shape)]
+
+
+def _example_inputs(
+    module: nn.Module, input_shape: Sequence[int] | Sequence[Sequence[int]]
+) -> tuple[Tensor, ...]:
+    parameters = list(module.parameters())
+    device = parameters[0].device if parameters else torch.device("cpu")
+    dtype = next((p.dtype for p in parameters if p.is_floating_point()), torch.get_default_dtype())
+    return tuple(torch.zeros(s, device=device, dtype=dtype) for s in _shapes(input_shape))
+
+
+@contextmanager
+def _eval_mode(module: nn.Module) -> Iterator[None]:
+    """Eval mode for the time being; afterwards every submodule is as it was.
+
+    Tracing runs forward, and whatever forward stores on a module would otherwise stay there as a
+    fake tensor or a proxy.
+    """
+    before = [(m, dict(m.__dict__), dict(m._buffers)) for m in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for submodule, attributes, buffers in before:
+            submodule.__dict__.clear()
+            submodule.__dict__.update(attributes)
+            submodule._buffers.clear()
+            submodule._buffers.update(buffers)
+
+
+def _check_same_nodes(program: ExportedProgram, joins: Mapping[str, Join], name: str) -> None:
+    nodes = {node.name for node in program.graph.nodes}
+    for layer, join in joins.items():
+        for node in (join.work, join.output, join.batch_norm):
+            if node is not None and node not in nodes:
+                raise ValueError(
+                    f"network {name!r}: layer {layer!r} is node {node!r} for one image but not for "
+                    f"a batch; forward must do the same for every batch size"
+                )
