@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -197,7 +199,10 @@ class RDCurves:
                 return cls._read(archive)
         except OSError as error:
             raise ValueError(f"{path}: cannot read curves: {error.strerror or error}") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, MemoryError):
+        except (
+            zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
+            RuntimeError, MemoryError,  # also for entries said to be encrypted or of an odd method
+        ):  # fmt: skip
             raise ValueError(
                 f"{path}: not a whole file of curves (.npz); measure the curves again"
             ) from None
@@ -238,5 +243,7 @@ class RDCurves:
                 method=header["method"],
                 steps={name: array(f"steps/{i}") for i, name in enumerate(header["steps"])},
             )
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not a file of curves: its header is no JSON: {error}") from None
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"not a file of curves: its header lacks {error}") from None

@@ -59,8 +59,9 @@ def _block_gains(d: np.ndarray, rate: np.ndarray, out: np.ndarray) -> None:
                 np.fmin(least, drop, out=least)
                 np.fmax(slope[k - 1], least, out=slope[k - 1])
     np.negative(slope, out=slope)
-    np.maximum(slope, 0, out=slope)
-    np.minimum.accumulate(slope, axis=0, out=out)  # rounding can disorder collinear points
+    np.maximum(slope, 0, out=out)
+    for j in range(1, widths - 1):
+        np.minimum(out[j], out[j - 1], out=out[j])  # rounding can disorder collinear points
 
 
 def lower_hull(rate: Sequence[float], distortion: Sequence[float]) -> list[int]:

@@ -9,7 +9,6 @@ limits and each iteration is linear in the number of steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -65,10 +64,12 @@ class _Point(NamedTuple):
 def interior_multipliers(
     gain: np.ndarray, rate: np.ndarray, group: np.ndarray, rows: np.ndarray, limits: np.ndarray
 ) -> np.ndarray:
-    """(limits,) multipliers of the programme above, at least 0, nearly optimal.
+    """(limits,) multipliers of the programme above, at least 0, the best that were met.
+
+    They are nearly optimal; if numbers run out before, any multipliers still make a bound.
 
     gain, rate: (steps,) above 0. group: (steps,) column of rows.
-    rows: (limits, groups) at least 0. limits: (limits,) at least 0.
+    rows: (limits, groups) at least 0. limits: (limits,) above 0.
     Predictor-corrector: Mehrotra, SIAM J. Optimization 2(4), 1992; with upper bounds.
     """
     gain_unit, rate_unit = float(np.median(gain)), float(rate.max())
@@ -76,43 +77,45 @@ def interior_multipliers(
     lp = _Programme(a, gain / gain_unit * a, limits / rate_unit, group, rows)
     p = _start(lp)
     best, least = p.y, np.inf
-    for _ in range(_ITERATIONS):
-        residual_p = lp.b - lp.rates(p.x) - p.slack
-        residual_d = lp.c - lp.costs(p.y) - p.v + p.z
-        error = (p.gap + float(np.abs(residual_p) @ p.y)) / float(lp.c @ p.x)
-        if error < least:
-            best, least = p.y, error
-        if error < _GAP or not np.isfinite(error):
-            break
-        newton = _newton(lp, p, residual_p, residual_d)
-        xz, uv, sy = p.x * p.z, p.u * p.v, p.slack * p.y
-        ahead = newton(-xz, -uv, -sy)
-        mu = p.gap / (2 * len(a) + len(limits)) * (p.moved(ahead, 1.0).gap / p.gap) ** 3
-        d = newton(
-            mu - xz - ahead.x * ahead.z,
-            mu - uv - ahead.u * ahead.v,
-            mu - sy - ahead.slack * ahead.y,
-        )
-        p = p.moved(d, _BACK)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        for _ in range(_ITERATIONS):
+            # the start is dual feasible and every step stays so
+            residual = lp.b - lp.rates(p.x) - p.slack
+            error = (p.gap + float(np.abs(residual) @ p.y)) / float(lp.c @ p.x)
+            if not np.isfinite(error):
+                break
+            if error < least:
+                best, least = p.y, error
+            if error < _GAP:
+                break
+            p = _iterate(lp, p, residual)
     return np.maximum(best, 0) * gain_unit
 
 
-def _newton(
-    lp: _Programme, p: _Point, residual_p: np.ndarray, residual_d: np.ndarray
-) -> Callable[[np.ndarray, np.ndarray, np.ndarray], _Point]:
-    """The step that closes the residuals and changes x z, u v and slack y by given amounts."""
+def _iterate(lp: _Programme, p: _Point, residual: np.ndarray) -> _Point:
+    """One predictor and corrector step."""
     theta = 1.0 / (p.v / p.u + p.z / p.x)
     # M theta M' summed within groups first, because their steps have one direction
     normal = (lp.rows * lp.by_group(lp.a * lp.a * theta)) @ lp.rows.T + np.diag(p.slack / p.y)
 
-    def step(xz: np.ndarray, uv: np.ndarray, sy: np.ndarray) -> _Point:
-        h = residual_d - uv / p.u + xz / p.x
-        dy = _solve(normal, lp.rates(theta * h) + sy / p.y - residual_p)
+    def newton(xz: np.ndarray, uv: np.ndarray, sy: np.ndarray) -> _Point:
+        """The step that closes the residual and changes x z, u v and slack y by given amounts."""
+        h = xz / p.x - uv / p.u
+        dy = _solve(normal, lp.rates(theta * h) + sy / p.y - residual)
         dx = theta * (h - lp.costs(dy))
         ds = (sy - p.slack * dy) / p.y
         return _Point(dx, -dx, ds, dy, (xz - p.z * dx) / p.x, (uv + p.v * dx) / p.u)
 
-    return step
+    xz, uv, sy = p.x * p.z, p.u * p.v, p.slack * p.y
+    ahead = newton(-xz, -uv, -sy)
+    mean = p.gap / (2 * len(p.x) + len(p.y))
+    mu = mean * (p.moved(ahead, 1.0).gap / p.gap) ** 3
+    d = newton(
+        mu - xz - ahead.x * ahead.z,
+        mu - uv - ahead.u * ahead.v,
+        mu - sy - ahead.slack * ahead.y,
+    )
+    return p.moved(d, _BACK)
 
 
 def _start(lp: _Programme) -> _Point:

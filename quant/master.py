@@ -91,25 +91,38 @@ def dual_value(
 
 
 def _refine(steps: list[GroupSteps], rows: np.ndarray, room: np.ndarray) -> np.ndarray:
-    cuts = [np.unique(np.linspace(0, len(s.loss), _PIECES + 1).astype(int)) for s in steps]
+    # a limit without any room has no interior: its members stay where they are, and its
+    # multiplier is left to `polish`
+    full = room <= 0
+    stuck: list[bool] = (rows[full] > 0).any(axis=0).tolist()
+    cuts = [
+        np.unique(np.linspace(0, 0 if fixed else len(s.loss), _PIECES + 1).astype(int))
+        for s, fixed in zip(steps, stuck, strict=True)
+    ]
     best, least = np.zeros(len(room)), np.inf
+    if all(len(cut) < 2 for cut in cuts):
+        return best
     for _ in range(_ROUNDS):
         parts = [
             (np.diff(s.drop[cut]) / np.diff(s.rate[cut]), np.diff(s.rate[cut]))
             for s, cut in zip(steps, cuts, strict=True)
         ]
-        multipliers = interior_multipliers(
+        multipliers = np.zeros(len(room))
+        multipliers[~full] = interior_multipliers(
             np.concatenate([gain for gain, _ in parts]),
             np.concatenate([rate for _, rate in parts]),
             np.repeat(np.arange(len(steps)), [len(gain) for gain, _ in parts]),
-            rows,
-            room,
+            rows[~full],
+            room[~full],
         )
         value = dual_value(steps, rows, room, multipliers)
         if value < least:
             best, least = multipliers, value
         prices = multipliers @ rows
-        finer = [_cut(s, cut, float(p)) for s, cut, p in zip(steps, cuts, prices, strict=True)]
+        finer = [
+            cut if fixed else _cut(s, cut, float(p))
+            for s, cut, p, fixed in zip(steps, cuts, prices, stuck, strict=True)
+        ]
         if all(len(new) == len(old) for new, old in zip(finer, cuts, strict=True)):
             break
         cuts = finer

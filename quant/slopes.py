@@ -24,10 +24,10 @@ def critical_slope(steps: Sequence[tuple[np.ndarray, np.ndarray]], limit_bits: f
     for shift in range(64 - _DIGIT, -1, -_DIGIT):
         rate = np.zeros(1 << _DIGIT)
         for gain, rate_bits in steps:
-            digit = (gain.view(np.int64) >> shift) & ((1 << _DIGIT) - 1)
+            digits = (gain.view(np.int64) >> shift) & ((1 << _DIGIT) - 1)
             # steps of no gain get no rate (a negative zero would have the largest digit of all)
             weight = np.where(gain > 0, rate_bits, 0)
-            rate += np.bincount(digit, weights=weight, minlength=1 << _DIGIT)
+            rate += np.bincount(digits, weights=weight, minlength=1 << _DIGIT)
         above = np.cumsum(rate[::-1])[::-1]  # rate of this digit and of larger ones
         over = np.flatnonzero(above > room)
         if len(over):
@@ -39,10 +39,10 @@ def critical_slope(steps: Sequence[tuple[np.ndarray, np.ndarray]], limit_bits: f
         room -= above[digit] - rate[digit]
         low |= digit << shift
         steps = _of_digit(steps, low >> shift, shift)
-    gain = float(np.array(low, dtype=np.int64).view(np.float64))
-    if gain == np.inf:
+    critical = float(np.array(low, dtype=np.int64).view(np.float64))
+    if critical == np.inf:
         raise ValueError(f"steps that cannot be left out do not fit in {limit_bits:,.0f} bits")
-    return gain
+    return critical
 
 
 def _of_digit(
@@ -57,7 +57,7 @@ def _of_digit(
 
 def critical_slope_by_sorting(gain: np.ndarray, rate_bits: np.ndarray, limit_bits: float) -> float:
     """The same by sorting: the plain version that `critical_slope` is tested against."""
-    for slope in [0.0, *sorted(gain[gain > 0])]:
+    for slope in [0.0, *sorted(gain[(gain > 0) & (gain < np.inf)])]:
         if rate_bits[gain > slope].sum() <= limit_bits:
             return float(slope)
     raise ValueError(f"steps that cannot be left out do not fit in {limit_bits:,.0f} bits")
