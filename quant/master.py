@@ -94,7 +94,7 @@ def _refine(steps: list[GroupSteps], rows: np.ndarray, room: np.ndarray) -> np.n
     # a limit without any room has no interior: its members stay where they are, and its
     # multiplier is left to `polish`
     full = room <= 0
-    stuck: list[bool] = (rows[full] > 0).any(axis=0).tolist()
+    stuck = [bool((row[full] > 0).any()) for row in rows.T]
     cuts = [
         np.unique(np.linspace(0, 0 if fixed else len(s.loss), _PIECES + 1).astype(int))
         for s, fixed in zip(steps, stuck, strict=True)
