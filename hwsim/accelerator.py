@@ -135,8 +135,12 @@ class RowStationaryArray:
     """Eyeriss' array (Chen, Krishna, Emer, Sze, JSSC 52(1), 2017).
 
     *_spad: words in the scratch pads of one PE. *_port: values a cycle over the on-chip network
-    (each multicast). overlap: whether ifmap loads and ofmap dumps hide behind computing.
-    pack_words: narrow values share words of spads and buffer, so that these hold more of them.
+    (each multicast). overlap: whether ifmap loads and ofmap dumps hide behind computing; the
+    buffer then holds two of each tile. pack_words: narrow values share words of spads, buffer
+    and network, so that these hold and move more of them; psums stay whole words.
+    group_channels: filters are processed in the order of their widths. run_length_coding: of
+    feature maps in DRAM; zero_fraction: of tensors that a ReLU wrote, where nothing better is
+    known. zero_gating: a zero ifmap value saves the energy of its MAC.
     """
 
     rows: int
@@ -153,7 +157,10 @@ class RowStationaryArray:
     bank_bits: Bits
     overlap: bool
     pack_words: bool
+    group_channels: bool
     run_length_coding: bool
+    zero_fraction: float
+    zero_gating: bool
     mac_energy: Picojoule
     spad_energy: PicojoulePerBit
     network_energy: PicojoulePerBit
@@ -161,6 +168,10 @@ class RowStationaryArray:
     def __post_init__(self) -> None:
         _at_least(1, **{f.name: getattr(self, f.name) for f in fields(self)
                         if type(getattr(self, f.name)) is int})  # fmt: skip
+        if not 0 <= self.zero_fraction < 1:
+            raise ValueError(
+                f"zero_fraction must lie in 0..1, 1 excluded, got {self.zero_fraction}"
+            )
 
     @property
     def pes(self) -> int:
