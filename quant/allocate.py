@@ -15,12 +15,13 @@ from hwsim.bits import BitWidths
 from quant.allocation import Allocation, Constraint
 from quant.budget import KINDS, Budget, Kind
 from quant.curves import WIDTHS, LayerCurve, RDCurves
-from quant.fill import exchange, fill_greedily, room_of, take_ties
+from quant.exchange import exchange
+from quant.fill import fill_greedily, room_of, take_ties
 from quant.multipliers import find_prices
 from quant.problem import Problem, build, check_feasible
 
-_FEW_ITEMS = 400  # so few are exchanged in pairs even where they are channels
-_TRIES = 32  # other widths tried for tensors that share a limit with weights
+_FEW_ITEMS = 100  # so few are exchanged in pairs even where they are channels
+_TRIES = 16  # other widths tried for tensors that share a limit with weights
 _MANY_ITEMS = 200_000  # beyond this a tensor's step is small beside the weights
 _FEW_TRIES = 4
 
@@ -114,8 +115,14 @@ def _solve(problem: Problem) -> tuple[np.ndarray, np.ndarray, float]:
         take_ties(problem, bits, found.prices)
     fill_greedily(problem, bits)
     few = problem.items <= _FEW_ITEMS
-    movable = np.arange(0 if few else problem.start[weights], problem.items)
-    exchange(problem, bits, prices, movable, float(problem.distortions(bits).sum()) - bound)
+    for rows, groups in found.components:
+        movable = groups if few else groups[groups >= weights]
+        if len(movable):  # the bound splits into those of components that share no limit
+            dual = problem.lagrangian(prices)[groups].sum()
+            dual -= (found.multipliers * problem.limits)[rows].sum()
+            gap = float(problem.distortions(bits)[groups].sum() - dual)
+            items = np.flatnonzero(np.isin(problem.group, movable))
+            exchange(problem, bits, prices, items, gap)
     return bits, found.multipliers, bound
 
 

@@ -1,8 +1,7 @@
 """What is left of a budget after every channel has chosen at its price, spent channel by channel.
 
-All three ways keep every limit: channels that are tied at the price, then single changes by the
-largest distortion drop per bit, then, for the few items that are large beside the room, pairs of
-changes, one of which may free bits for the other.
+First channels that are tied at the price, then single changes by the largest distortion drop per
+bit. Both keep every limit. `quant.exchange` does more for few large items.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from quant.curves import WIDTHS
 from quant.problem import Problem
 
 _AT_ONCE = 4096  # single changes taken from one look at all items
-_OPTIONS = 1500  # changes that pairs are made of
-_SWEEPS = 20
 
 
 def room_of(problem: Problem, bits: np.ndarray) -> np.ndarray:
@@ -93,50 +90,3 @@ def _best_changes(
         ratio[better], cost[better], width[better] = per_bit[better], extra[better], b
     keep = ratio > 0
     return items[keep], width[keep], cost[keep], ratio[keep]
-
-
-def exchange(
-    problem: Problem, bits: np.ndarray, prices: np.ndarray, items: np.ndarray, gap: float
-) -> None:
-    """Change up to two of the given items at a time while that lowers the distortion.
-
-    gap: distortion above the lower bound. An allocation that is better than the present one has
-    no item whose distortion + price * rate is more than the gap above its least, so other
-    changes are not looked at.
-    """
-    if not len(items) or not gap > 0:
-        return
-    group = problem.group[items]
-    widths = np.arange(WIDTHS)[:, None]
-    rate = widths * problem.values[group] + (widths > 0) * problem.metadata_bits[group]
-    reduced = problem.points[:, items] + prices[group] * rate
-    reduced -= reduced.min(axis=0)
-    width, item = np.nonzero(reduced <= gap)
-    if len(item) > _OPTIONS:
-        keep = np.sort(np.argsort(reduced[width, item], kind="stable")[:_OPTIONS])
-        width, item = width[keep], item[keep]
-    rows = problem.rows[:, group[item]]
-    for _ in range(_SWEEPS):
-        improved = False
-        room = room_of(problem, bits)
-        for first in range(len(item)):
-            now = bits[items]
-            distortion = problem.points[now, items]
-            change = problem.points[width, items[item]] - distortion[item]
-            use = rows * (rate[width, item] - rate[now, np.arange(len(items))][item])
-            # the second change may be that of any other item, or none (its own present width)
-            total = change[first] + change
-            total[item == item[first]] = np.inf
-            total[first] = change[first]
-            together = use + use[:, first : first + 1]
-            together[:, first] = use[:, first]
-            fits = (together <= room[:, None]).all(axis=0)
-            total[~fits] = np.inf
-            second = int(np.argmin(total))
-            if total[second] < -1e-12 * distortion.sum():
-                bits[items[item[first]]] = width[first]
-                bits[items[item[second]]] = width[second]
-                room -= together[:, second]
-                improved = True
-        if not improved:
-            return

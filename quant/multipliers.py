@@ -21,13 +21,16 @@ from quant.slopes import critical_slope
 
 @dataclass(frozen=True, eq=False)
 class Prices:
-    """multipliers: (limits,) at least 0. prices: (groups,) per bit: items that choose at them keep
+    """What a bit costs.
+
+    multipliers: (limits,) at least 0. prices: (groups,) per bit: items that choose at them keep
     every limit. They are rows' * multipliers but for rounding, and somewhat more where limits
-    overlap.
+    overlap. components: (row indices, group indices) of limits that may bind and share no group.
     """
 
     multipliers: np.ndarray
     prices: np.ndarray
+    components: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
 
 def components(rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -72,13 +75,13 @@ def find_prices(problem: Problem) -> Prices:
         return Prices(multipliers, prices)
     free = problem.rows @ problem.rates(problem.choose(prices))
     active = np.flatnonzero(free > problem.limits)
-    for members, groups_of in components(problem.rows[active]):
-        rows = active[members]
+    found = [(active[rows], groups_of) for rows, groups_of in components(problem.rows[active])]
+    for rows, groups_of in found:
         if is_nested(problem.rows[rows]):
             multipliers[rows] = _nested(problem, rows, prices)
         else:
             multipliers[rows], prices[groups_of] = overlapping_prices(problem, rows, groups_of)
-    return Prices(multipliers, prices)
+    return Prices(multipliers, prices, tuple(found))
 
 
 def _nested(problem: Problem, rows: np.ndarray, prices: np.ndarray) -> np.ndarray:

@@ -133,3 +133,14 @@ def test_no_whole_numbers_are_better_than_the_answer_by_more_than_its_gap(name: 
     bound = float(highs.getInfo().mip_dual_bound)  # holds even if time ran out
     assert answer.lower_bound <= bound * (1 + 1e-7)
     assert answer.predicted_distortion <= bound * 1.005
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_tensors_in_a_chain_of_memories_are_allocated_as_well_as_by_the_solver(seed: int) -> None:
+    drawn = convex_curves(np.random.default_rng(seed), layers=1, channels=10, tensors=20)
+    curves = RDCurves("tensors", (), drawn.activations)
+    budget = Budget(activation_bits=6, caps=chain_caps(curves, 5.2))
+    highs = programme(build(curves, budget), whole=True)
+    assert highs.getModelStatus() == highspy.HighsModelStatus.kOptimal
+    best = highs.getInfo().objective_function_value
+    assert allocate(curves, budget).predicted_distortion <= best * (1 + 1e-6)
