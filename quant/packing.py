@@ -35,7 +35,7 @@ def pack(index: np.ndarray, widths: np.ndarray) -> bytes:
             f"packing: indices must be (channels, values) with one width a channel, got "
             f"{index.shape} and {widths.shape}"
         )
-    channels, values = index.shape
+    values = index.shape[1]
     first, total = _positions(widths, values)
     outside = (index < 0) | (index >= (1 << widths.astype(np.int64))[:, None])
     if outside.any():

@@ -66,10 +66,10 @@ class DeadZoneQuantizer:
 def _levels(x: Tensor, bits: Tensor, step: Tensor, rounding: float = 0.5) -> Tensor:
     """Whole multiples of `step` for x; bits and step broadcast against x."""
     scaled = x / step
-    if rounding == 0.5:
-        level = scaled.round()
-    else:
+    if rounding < 0.5:
         level = scaled.sign() * (scaled.abs() + rounding).floor()
+    else:  # the same as above but for ties, and faster
+        level = scaled.round()
     half = torch.where(bits > 0, 2.0 ** (bits - 1), 0.0).to(x.dtype)
     level = torch.minimum(torch.maximum(level, -half), (half - 1).clamp(min=0))
     if (bits == 1).any():
@@ -79,9 +79,14 @@ def _levels(x: Tensor, bits: Tensor, step: Tensor, rounding: float = 0.5) -> Ten
 
 def squared_error(weight: Tensor, step: Tensor, bits: int, importance: Tensor | None) -> Tensor:
     """(C,) sum of importance * error**2 of nearest rounding; weight (C, K), step (C,)."""
-    error = _levels(weight, torch.tensor(bits), step.unsqueeze(1)).mul_(step.unsqueeze(1))
+    column = step.unsqueeze(1)
+    if bits < 2:
+        error = _levels(weight, torch.tensor(bits), column).mul_(column)
+    else:  # the same without its generality: this is the inner loop of the search
+        half = 2 ** (bits - 1)
+        error = (weight / column).round_().clamp_(-half, half - 1).mul_(column)
     error = error.sub_(weight).square_()
-    return (error if importance is None else error * importance).sum(1)
+    return (error if importance is None else error.mul_(importance)).sum(1)
 
 
 def choose_steps(weight: Tensor, bits: int, importance: Tensor | None = None) -> Tensor:
@@ -111,7 +116,7 @@ def choose_steps(weight: Tensor, bits: int, importance: Tensor | None = None) ->
         clip, end = 1.05, max(_GRID_END, 1 - 2.0 ** (3 - bits))
         ratio = _GRID_RATIO if bits < 6 else _GRID_RATIO**0.5
         # Short channels have lucky steps that only a fine grid meets, and cost little to search.
-        ratio **= 1.0 / min(8, max(1, 256 // weight.shape[1]))
+        ratio **= 1.0 / min(4, max(1, 256 // weight.shape[1]))
         while clip >= end:
             for sign in (1.0, -1.0) if bits <= 3 else (1.0,):
                 step = toward * (sign * clip) * widest

@@ -1,5 +1,7 @@
 """Quantisers keep to their codes, are idempotent, and their steps are near the best."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -87,7 +89,7 @@ def test_more_bits_never_lose_more(seed):
     weight = random_weight(seed, tails=False)
     steps = weight_steps(weight)
     errors = [squared_error(weight, steps[:, bits], bits, None) for bits in range(9)]
-    for fewer, more in zip(errors, errors[1:], strict=False):
+    for fewer, more in pairwise(errors):
         assert (more <= fewer * 1.001).all()
 
 

@@ -1,0 +1,110 @@
+"""The quantised network: weights at each channel's width, biases corrected, activations rounded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hwsim.bits import BitWidths
+from hwsim.graph import Layer
+from quant.calibration import Recipe, calibrate
+from quant.curves import RDCurves
+from quant.images import LabelledImages
+from quant.network import Network, Parameters
+from quant.quantizer import ActivationQuantizer
+from quant.sweep import Rounder, nearest
+
+
+@dataclass(frozen=True)
+class QuantizedNetwork:
+    """A network that computes with quantised weights and activations; call it on images.
+
+    parameters: {layer: (quantised weight (out, K), corrected bias (out,))}. activations: for every
+    layer, the quantiser of its output tensor, or one a channel where their widths differ.
+    """
+
+    network: Network
+    bits: BitWidths
+    parameters: Parameters
+    activations: dict[str, ActivationQuantizer | tuple[ActivationQuantizer, ...]]
+    recipe: Recipe
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """images (batch, channels, height, width) -> logits (batch, classes)."""
+        with torch.inference_mode():
+            return self.network.run(images, self.parameters, at_output=self._rounded)
+
+    def _rounded(self, name: str, x: Tensor) -> Tensor:
+        quantizer = self.activations[name]
+        if isinstance(quantizer, ActivationQuantizer):
+            return quantizer(x)
+        axis = self.network.graph[name].output.channel_axis
+        parts = zip(quantizer, x.unbind(axis), strict=True)
+        return torch.stack([of_channel(part) for of_channel, part in parts], axis)
+
+    def index(self, layer: str) -> np.ndarray:
+        """(out, K) stored indices of a layer's weights, for `packing.pack` with its widths."""
+        folded = self.network.layers[layer]
+        widths = torch.from_numpy(self.bits.weight(folded.layer))
+        quantizer = self.recipe.weight_quantizer(folded.layer, folded.weight, widths)
+        return quantizer.index(self.parameters[layer][0]).numpy()
+
+
+def quantize(
+    network: Network,
+    bits: BitWidths,
+    source: RDCurves | Recipe | Tensor | LabelledImages,
+    *,
+    rounder: Rounder = nearest,
+    seed: int = 0,
+) -> QuantizedNetwork:
+    """The network at the given widths.
+
+    source: where the quantisers' parameters come from: the curves (which carry them), or
+    unlabelled calibration images, from which the same images and seed make the same parameters.
+    A dropped channel keeps its mean, through its bias. Raises ValueError if the widths or curves
+    are of another network.
+    """
+    bits.check(network.graph)
+    if isinstance(source, Recipe):
+        recipe = source
+    elif isinstance(source, RDCurves):
+        recipe = Recipe.from_arrays(source.steps)
+        _check_same(network, recipe, source.network)
+    else:
+        recipe = calibrate(network, source, seed=seed)
+    parameters = {}
+    for name, folded in network.layers.items():
+        widths = torch.from_numpy(bits.weight(folded.layer))
+        weight = rounder(folded, widths, recipe)
+        shift = recipe.mean_shift(folded.layer, weight - folded.weight)
+        parameters[name] = (weight, folded.bias - shift)
+    activations = {layer.name: _quantizers(layer, bits, recipe) for layer in network.graph}
+    return QuantizedNetwork(network, bits, parameters, activations, recipe)
+
+
+def _quantizers(
+    layer: Layer, bits: BitWidths, recipe: Recipe
+) -> ActivationQuantizer | tuple[ActivationQuantizer, ...]:
+    widths = bits.activation(layer.name, layer.output.channels).tolist()
+    if len(set(widths)) == 1:
+        return recipe.activation_quantizer(layer.name, widths[0])
+    return tuple(recipe.activation_quantizer(layer.name, width) for width in widths)
+
+
+def _check_same(network: Network, recipe: Recipe, name: str) -> None:
+    for layer, folded in network.layers.items():
+        if layer not in recipe.steps or len(recipe.steps[layer]) != len(folded.weight):
+            raise ValueError(
+                f"curves of {name!r} do not fit network {network.name!r}: layer {layer!r} with "
+                f"{len(folded.weight)} channels is not in them"
+            )
+    missing = [layer.name for layer in network.graph if layer.name not in recipe.clips]
+    if missing:
+        raise ValueError(
+            f"curves of {name!r} do not fit network {network.name!r}: tensor {missing[0]!r} is "
+            f"not in them"
+        )

@@ -1,0 +1,187 @@
+"""What quantisers need to know from images: mean patches, energies, ranges; and the steps chosen.
+
+One forward pass over unlabelled calibration images. The outcome, a Recipe, is plain arrays that
+travel in the curves' file, so that the quantised network is the one whose distortion was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hwsim.graph import Layer
+from quant.images import LabelledImages
+from quant.network import Network
+from quant.patches import patch_sums, per_channel
+from quant.quantizer import (
+    MAX_SWEPT_BITS,
+    ActivationQuantizer,
+    DeadZoneQuantizer,
+    choose_activation,
+    choose_steps,
+    weight_steps,
+)
+
+_SAMPLE = 65536  # values of a tensor, over all images, that its clipping range is chosen on
+Progress = Callable[[str, int, int], None]  # what is done, done so far, of how many
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Quantiser parameters of a network; everything the quantised network needs but the widths.
+
+    steps: {layer: (out, 9)} step at widths 0..8. means: {layer: (groups, K)} mean input patch.
+    energies: {layer: (groups, K)} mean square of what is left of the input without its mean.
+    clips: {tensor: (9, 2)} step and zero point at widths 1..8; row 0 is the range seen.
+    """
+
+    steps: Mapping[str, Tensor]
+    means: Mapping[str, Tensor]
+    energies: Mapping[str, Tensor]
+    clips: Mapping[str, Tensor]
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        kinds = {"step": self.steps, "mean": self.means, "energy": self.energies}
+        return {
+            f"{kind}/{name}": tensor.numpy()
+            for kind, tensors in {**kinds, "clip": self.clips}.items()
+            for name, tensor in tensors.items()
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Recipe:
+        """Undo `to_arrays`. Raises ValueError if there is nothing to undo."""
+        found: dict[str, dict[str, Tensor]] = {"step": {}, "mean": {}, "energy": {}, "clip": {}}
+        for key, array in arrays.items():
+            kind, _, name = key.partition("/")
+            if kind in found:
+                found[kind][name] = torch.from_numpy(np.array(array))
+        if not found["step"] or not found["clip"]:
+            raise ValueError("curves: no quantiser steps in them; give calibration images instead")
+        return cls(found["step"], found["mean"], found["energy"], found["clip"])
+
+    def weight_quantizer(self, layer: Layer, weight: Tensor, bits: Tensor) -> DeadZoneQuantizer:
+        """For weight (out, K) with widths bits (out,), 0..16."""
+        table = self.steps[layer.name]
+        step = table.gather(1, bits.clamp(max=MAX_SWEPT_BITS).unsqueeze(1)).squeeze(1)
+        importance = per_channel(layer, self.energies[layer.name])
+        for wide in bits.unique().tolist():
+            if wide > MAX_SWEPT_BITS:
+                step = torch.where(bits == wide, choose_steps(weight, wide, importance), step)
+        return DeadZoneQuantizer(bits, step)
+
+    def activation_quantizer(self, tensor: str, bits: int) -> ActivationQuantizer:
+        table = self.clips[tensor]
+        if bits <= MAX_SWEPT_BITS:
+            step, zero_point = table[bits].tolist()
+            return ActivationQuantizer(bits, step, int(zero_point))
+        low, high = table[0].tolist()
+        step = max(high - low, 1e-12) / (2**bits - 1)
+        return ActivationQuantizer(bits, step, round(-low / step))
+
+    def mean_shift(self, layer: Layer, error: Tensor) -> Tensor:
+        """(out,) shift of each output channel's mean by a weight error (out, K)."""
+        return (error * per_channel(layer, self.means[layer.name])).sum(1)
+
+
+def one_by_one(images: Tensor | LabelledImages) -> Iterator[Tensor]:
+    """Images as batches of one."""
+    if isinstance(images, LabelledImages):
+        for image, _ in images.batches(1):
+            yield image
+    else:
+        yield from images.split(1)
+
+
+@dataclass
+class _Range:
+    """Running range and random sample of one tensor's values."""
+
+    per_image: int
+    generator: torch.Generator
+    low: float = float("inf")
+    high: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self.sample: list[Tensor] = []
+
+    def see(self, x: Tensor) -> None:
+        flat = x.reshape(-1)
+        low, high = flat.aminmax()
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        if flat.numel() > self.per_image:
+            chosen = torch.randint(flat.numel(), (self.per_image,), generator=self.generator)
+            flat = flat[chosen]
+        self.sample.append(flat.clone())
+
+    def clips(self) -> Tensor:
+        values = torch.cat(self.sample)
+        rows = [(min(self.low, 0.0), max(self.high, 0.0))]
+        for bits in range(1, MAX_SWEPT_BITS + 1):
+            chosen = choose_activation(values, self.low, self.high, bits)
+            rows.append((chosen.step, float(chosen.zero_point)))
+        return torch.tensor(rows, dtype=torch.float64)
+
+
+def calibrate(
+    network: Network,
+    images: Tensor | LabelledImages,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Recipe:
+    """The Recipe of a network from calibration images (N, channels, height, width).
+
+    A max pool hands on the levels that it reads, so it has its producer's clipping range.
+    Weight steps minimise the error weighted by the energy of the input that each weight meets.
+    """
+    count = len(images)
+    sums: dict[str, list[Tensor]] = {}
+    counts: dict[str, int] = {}
+    ranges = {
+        layer.name: _Range(-(-_SAMPLE // count), torch.Generator().manual_seed(seed))
+        for layer in network.graph
+    }
+
+    def at_input(name: str, x: Tensor) -> None:
+        layer = network.graph[name]
+        (first, number), (second, _) = patch_sums(layer, x), patch_sums(layer, x.square())
+        if name not in sums:
+            sums[name], counts[name] = [first, second], 0
+        else:
+            sums[name][0] += first
+            sums[name][1] += second
+        counts[name] += number
+
+    def at_output(name: str, x: Tensor) -> Tensor:
+        ranges[name].see(x)
+        return x
+
+    with torch.inference_mode():
+        for done, image in enumerate(one_by_one(images), start=1):
+            network.run(image, at_input=at_input, at_output=at_output)
+            if progress:
+                progress("calibrate", done, count)
+    means = {name: total / counts[name] for name, (total, _) in sums.items()}
+    energies = {
+        name: (squares / counts[name] - means[name].square()).clamp(min=0)
+        for name, (_, squares) in sums.items()
+    }
+    steps = {}
+    for name, folded in network.layers.items():
+        energy = energies[name].to(torch.float32)
+        importance = per_channel(folded.layer, energy + 1e-6 * energy.mean() + 1e-30)
+        steps[name] = weight_steps(folded.weight, importance)
+    clips: dict[str, Tensor] = {}
+    for layer in network.graph:
+        inherits = layer.kind == "pool" and "max" in layer.op
+        clips[layer.name] = clips[layer.inputs[0].name] if inherits else ranges[layer.name].clips()
+    as_float = {
+        kind: {name: tensor.to(torch.float32).clone() for name, tensor in tensors.items()}
+        for kind, tensors in (("means", means), ("energies", energies))
+    }
+    return Recipe(steps, as_float["means"], as_float["energies"], clips)

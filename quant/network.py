@@ -1,0 +1,263 @@
+"""Network: a trained module as its exported graph, batch norm folded, open to be tapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import Node
+from torch.fx.node import map_arg
+from torch.nn import functional
+
+from hwsim.frontends.torch_export import capture, export
+from hwsim.graph import Layer, LayerGraph
+
+AtInput = Callable[[str, Tensor], None]
+AtOutput = Callable[[str, Tensor], Tensor]
+Parameters = Mapping[str, tuple[Tensor, Tensor]]
+
+_CONVOLUTIONS = ("conv2d", "convolution", "_convolution")
+_PRODUCTS = {"linear": 0, "mm": 0, "matmul": 0, "addmm": 1}  # operation -> position of its input
+
+
+@dataclass(frozen=True)
+class FoldedLayer:
+    """A weighted layer of the network with batch norm folded in.
+
+    layer: its shapes. weight: (out, K), one row an output channel. bias: (out,), zeros where the
+    module has none. shape: of the weight as the operation takes it.
+    """
+
+    layer: Layer
+    weight: Tensor
+    bias: Tensor
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return self.layer.name
+
+
+def _operation(node: Node) -> str:
+    """'conv2d' for the node of aten.conv2d.default."""
+    return getattr(node.target, "_opname", None) or str(node.target).split(".")[-2]
+
+
+def _fold(weight: Tensor, bias: Tensor, norm: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """weight (out, K) and bias of the convolution that equals convolution and batch norm.
+
+    norm: scale, shift, mean, variance, epsilon; scale and shift may be None.
+    """
+    scale, shift, mean, variance, epsilon = norm
+    factor = (variance + epsilon).rsqrt()
+    if scale is not None:
+        factor = factor * scale
+    bias = (bias - mean) * factor
+    return weight * factor.unsqueeze(1), bias if shift is None else bias + shift
+
+
+class _Plan:
+    """An exported program, ready to run: constants evaluated, last uses known."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        signature = program.graph_signature
+        stored = {**program.state_dict, **program.constants}
+        held = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        self.constants: dict[Node, Any] = {}
+        self.inputs: list[Node] = []
+        self.steps: list[Node] = []
+        self.result: Any = None
+        with torch.no_grad():
+            for node in program.graph.nodes:
+                if node.op == "placeholder":
+                    if node.name in held:
+                        self.constants[node] = stored[held[node.name]].detach()
+                    else:
+                        self.inputs.append(node)
+                elif node.op == "output":
+                    self.result = node.args[0]
+                elif node.all_input_nodes and all(
+                    source in self.constants for source in node.all_input_nodes
+                ):
+                    self.constants[node] = self.call(node, self.constants)
+                else:
+                    self.steps.append(node)
+        self.by_name = {node.name: node for node in program.graph.nodes}
+        last: dict[Node, Node] = {}
+        for node in self.steps:
+            last.update(dict.fromkeys(node.all_input_nodes, node))
+        kept = set(self.constants)
+        map_arg(self.result, lambda node: kept.add(node))
+        self.dead_after: dict[Node, list[Node]] = {}
+        for node, reader in last.items():
+            if node not in kept:
+                self.dead_after.setdefault(reader, []).append(node)
+
+    @staticmethod
+    def call(node: Node, values: Mapping[Node, Any]) -> Any:
+        args = map_arg(node.args, values.__getitem__)
+        kwargs = map_arg(node.kwargs, values.__getitem__)
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
+
+
+class Network:
+    """A module in eval mode, run node by node, with its weighted layers' folded parameters.
+
+    module: a trained classifier, one image tensor in and logits (batch, classes) out. input_shape:
+    of one image, (channels, height, width). name: what files and messages call it.
+    graph: its LayerGraph. layers: {name: FoldedLayer} of every weighted layer, in order.
+    Raises ValueError (UnsupportedOperation) for operations that the graph has no model of, and for
+    a network with other than one input and one output.
+    """
+
+    def __init__(self, module: nn.Module, input_shape: Sequence[int], name: str) -> None:
+        self.module, self.input_shape, self.name = module.eval(), tuple(input_shape), name
+        traced = capture(module, (1, *self.input_shape), name)
+        self.graph: LayerGraph = traced.graph
+        self._joins = traced.joins
+        self._plans = {1: _Plan(traced.program)}
+        plan = self._plans[1]
+        outputs: list[Node] = []
+        map_arg(plan.result, outputs.append)
+        if len(plan.inputs) != 1 or len(outputs) != 1:
+            raise ValueError(
+                f"network {name!r}: expected one input and one output tensor, got "
+                f"{len(plan.inputs)} and {len(outputs)}"
+            )
+        self._result = outputs[0].name
+        self._layer_at = {join.work: layer for layer, join in self._joins.items() if join.work}
+        self._writes = {join.output: layer for layer, join in self._joins.items()}
+        self._norms = {join.batch_norm for join in self._joins.values() if join.batch_norm}
+        self.layers = {layer.name: self._folded(plan, layer) for layer in self.graph.weighted}
+
+    @property
+    def classes(self) -> int:
+        return self.graph[self.graph.outputs[0]].output.shape[-1]
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """{layer: (weight (out, K), bias (out,))} of the float network."""
+        return {name: (folded.weight, folded.bias) for name, folded in self.layers.items()}
+
+    def _folded(self, plan: _Plan, layer: Layer) -> FoldedLayer:
+        join = self._joins[layer.name]
+        assert join.work is not None
+        node = plan.by_name[join.work]
+        operation = _operation(node)
+        if operation in _CONVOLUTIONS or operation == "linear":
+            weight_node, bias_node = node.args[1], node.args[2] if len(node.args) > 2 else None
+        elif operation == "addmm":
+            weight_node, bias_node = node.args[2], node.args[0]
+        elif operation in _PRODUCTS:
+            weight_node, bias_node = node.args[1], None
+        else:
+            raise ValueError(
+                f"network {self.name!r}: layer {layer.name!r} is computed by {operation}, whose "
+                f"weights cannot be exchanged; there is {', '.join((*_CONVOLUTIONS, *_PRODUCTS))}"
+            )
+        if weight_node not in plan.constants:
+            raise ValueError(
+                f"network {self.name!r}: the weights of layer {layer.name!r} depend on the input"
+            )
+        stored = plan.constants[weight_node]  # type: ignore[index]
+        if operation in _PRODUCTS and operation != "linear":
+            stored = stored.t()
+        weight = stored.reshape(stored.shape[0], -1).to(torch.float32)
+        if isinstance(bias_node, Node):
+            bias = plan.constants[bias_node].to(torch.float32)
+        else:
+            bias = weight.new_zeros(len(weight))
+        if join.batch_norm is not None:
+            weight, bias = _fold(weight, bias, self._norm(plan, plan.by_name[join.batch_norm]))
+        return FoldedLayer(layer, weight.contiguous(), bias.clone(), tuple(stored.shape))
+
+    def _norm(self, plan: _Plan, node: Node) -> list[Any]:
+        """Scale, shift, mean, variance and epsilon of a batch norm node."""
+        args = [plan.constants[a] if isinstance(a, Node) else a for a in node.args[1:]]
+        flags = 1  # "momentum" or "training, momentum" lie between the variance and epsilon
+        if _operation(node) in ("batch_norm", "native_batch_norm"):
+            flags = 2
+        return [*args[:4], args[4 + flags]]
+
+    def plan(self, batch: int) -> _Plan:
+        """The program at a batch size; exported when first asked for."""
+        if batch not in self._plans:
+            self._plans[batch] = _Plan(export(self.module, (batch, *self.input_shape)))
+        return self._plans[batch]
+
+    def run(
+        self,
+        images: Tensor,
+        parameters: Parameters | None = None,
+        at_input: AtInput | None = None,
+        at_output: AtOutput | None = None,
+    ) -> Tensor:
+        """Logits (batch, classes) of images (batch, channels, height, width).
+
+        parameters: {layer: (weight (out, K), bias (out,))}, the folded float ones by default; those
+        that a mapping leaves out too. at_input(layer, x) is called with the tensor that each
+        weighted layer's product reads, at_output(layer, x) with each layer's output tensor, after
+        all that is fused; what it returns takes the tensor's place. Gradients flow if enabled.
+        """
+        if images.shape[1:] != self.input_shape:
+            raise ValueError(
+                f"network {self.name!r}: images must be (batch, "
+                f"{', '.join(map(str, self.input_shape))}), got {tuple(images.shape)}"
+            )
+        plan = self.plan(len(images))
+        own = self.parameters if parameters is None else {**self.parameters, **parameters}
+        values: dict[Node, Any] = dict(plan.constants)
+        for node in [*plan.inputs, *plan.steps]:
+            if node.op == "placeholder":
+                value: Any = images
+            elif node.name in self._layer_at:
+                value = self._product(node, self._layer_at[node.name], values, own, at_input)
+            elif node.name in self._norms:
+                value = values[node.args[0]]  # type: ignore[index]
+                if "native" in _operation(node):
+                    value = (value, None, None)
+            else:
+                value = plan.call(node, values)
+            if at_output is not None and node.name in self._writes:
+                value = at_output(self._writes[node.name], value)
+            values[node] = value
+            for dead in plan.dead_after.get(node, ()):
+                del values[dead]
+        return values[plan.by_name[self._result]]
+
+    def _product(
+        self,
+        node: Node,
+        name: str,
+        values: Mapping[Node, Any],
+        parameters: Parameters,
+        at_input: AtInput | None,
+    ) -> Tensor:
+        if name not in self.layers:  # a product of two activation tensors
+            return _Plan.call(node, values)
+        weight, bias = parameters[name]
+        operation = _operation(node)
+        source = node.args[_PRODUCTS.get(operation, 0)]
+        x = values[source]  # type: ignore[index]
+        if at_input is not None:
+            at_input(name, x)
+        shape = self.layers[name].shape
+        if operation in _PRODUCTS:
+            return functional.linear(x, weight.view(shape), bias)
+        rest = map_arg(node.args[3:], values.__getitem__)
+        assert callable(node.target)
+        return node.target(x, weight.view(shape), bias, *rest, **node.kwargs)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return self.run(images)
