@@ -269,7 +269,7 @@ def _block_units(
         hops=h * mapping.r,
     )
     loads = ceil_div(f * c * h * s, work.filter_port * packed)
-    fetches = _cycles(link, filter_bits[None, None, None, None, :] * (c * h * s))
+    fetches = transfer_cycles(link, filter_bits[None, None, None, None, :] * (c * h * s))
     passes, loads, fetches = (
         np.broadcast_to(a, passes.shape).reshape(*passes.shape[:3], -1)
         for a in (passes, loads, fetches)
@@ -287,8 +287,8 @@ def _block_units(
         first_fetch=fetches[..., 0][kinds].ravel(),
         all_fetch=fetches.sum(-1)[kinds].ravel(),
         last_pass=passes[..., -1][kinds].ravel(),
-        load=_cycles(link, ifmap_bits).ravel(),
-        dump=_cycles(link, ofmap_bits).ravel(),
+        load=transfer_cycles(link, ifmap_bits).ravel(),
+        dump=transfer_cycles(link, ofmap_bits).ravel(),
     )
     runs = len(images) * len(strips)
     fetched_bits = ceil_div(
@@ -306,7 +306,7 @@ def _block_units(
     return units, np.array([passes_run, load_cycles]), moved * link.burst_bits
 
 
-def _cycles(link: Link, bits: np.ndarray) -> np.ndarray:
+def transfer_cycles(link: Link, bits: np.ndarray) -> np.ndarray:
     """Cycles that the array waits for transfers of so many bits; each starts on a cycle."""
     ticks = ceil_div(bits, link.burst_bits) * link.ticks_per_burst
     return ceil_div(ticks, link.ticks_per_cycle)

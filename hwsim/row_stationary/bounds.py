@@ -1,0 +1,423 @@
+"""Cycles of many mappings at once: bounds that no schedule undercuts, and nearly exact counts."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+
+import numpy as np
+
+from hwsim.dram import Link
+from hwsim.row_stationary.limits import Limits
+from hwsim.row_stationary.mapping import RsMapping
+from hwsim.row_stationary.shape import ConvShape
+from hwsim.row_stationary.timing import blocks, ceil_div, pass_cycles, transfer_cycles
+from hwsim.row_stationary.work import RATE_UNIT, LayerWork
+
+
+class CycleBound:
+    """Lower bounds on the cycles of many mappings of one layer, from coarse to exact.
+
+    Candidates are rows (e, p, q, r, t, n, m). Attributes hold what all mappings share.
+    """
+
+    def __init__(self, shape: ConvShape, limits: Limits, work: LayerWork, link: Link) -> None:
+        self.shape, self.limits, self.work, self.link = shape, limits, work, link
+        rows = np.arange(shape.ofmap[0] + 1)
+        self.taps = sum(limits.fold_cols)
+        self.folds = len(limits.fold_rows) * len(limits.fold_cols)
+        self._filter_sums: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self._rows_found: tuple[np.ndarray, np.ndarray] | None = None
+        kinds, repeats = np.unique(work.group_kinds, return_counts=True)
+        self.kinds = {
+            int(kind): int(count)
+            for kind, count in zip(kinds, repeats, strict=True)
+            if len(work.group_widths[kind])
+        }
+        self.group_sizes: dict[int, int] = {}
+        for kind, count in self.kinds.items():
+            size = len(work.group_widths[kind])
+            self.group_sizes[size] = self.group_sizes.get(size, 0) + count
+        distinct = {int(b) for kind in self.kinds for b in np.unique(work.group_widths[kind])}
+        alike = len(distinct) == 1 and len(work.group_widths) == 1
+        self.one_width = distinct.pop() if alike else 0
+        edge_bits = (work.metadata_bits, int(work.ofmap_bits(work.dropped_values(shape))))
+        self.edge_cycles = sum(link.cycle(link.ticks(bits)) for bits in edge_bits)
+        self.fewest_filters = min(len(work.group_widths[k]) for k in work.group_kinds)
+        self.filters = sum(len(work.group_widths[k]) for k in work.group_kinds)
+        self.busy_groups = sum(len(work.group_widths[k]) > 0 for k in work.group_kinds)
+        self.filter_size = shape.channels * shape.kernel[0] * shape.kernel[1]
+        widths = [work.group_widths[k] for k in work.group_kinds if len(work.group_widths[k])]
+        self.weight_bits = sum(int(w.sum()) for w in widths)
+        # each filter at the packing of its own width: no pass loads fewer words
+        self.filter_words = sum(float((1 / work.words_packed(w)).sum()) for w in widths)
+        self.cycles_per_bit = link.ticks_per_burst / link.burst_bits / link.ticks_per_cycle
+        self.strips = np.maximum(-(-shape.ofmap[0] // np.maximum(rows, 1)), 1)
+        self.rows = {h: self._rows_all_strips(h) for h in set(limits.fold_rows)}
+        self.real_rows = np.zeros(shape.ofmap[0] + 1, dtype=np.int64)
+        for e in range(1, min(shape.ofmap[0], limits.widest_set) + 1):
+            self.real_rows[e] = shape.real_rows(e).sum()
+
+    def _rows_all_strips(self, filter_rows: int) -> np.ndarray:
+        """(E + 1,) ifmap rows read by all strips of e ofmap rows."""
+        table = self.shape.rows_table(filter_rows)
+        e = np.maximum(np.arange(self.shape.ofmap[0] + 1), 1)
+        return self.shape.ofmap[0] // e * table[e] + table[self.shape.ofmap[0] % e]
+
+    def of_array_shapes(self, arrays: np.ndarray, most_q: int) -> np.ndarray:
+        """Whatever p, q, n and m: MACs spread over the sets, psums over the port."""
+        shape, limits = self.shape, self.limits
+        e, r, t = arrays.T
+        strips = self.strips[e]
+        steps = shape.batch * shape.ofmap[1]
+        macs = steps * strips * self.taps * len(limits.fold_rows) * self.filters / t
+        macs = macs * shape.channels / r
+        cblocks = np.maximum(-(-shape.channels // (most_q * r)), 1) * self.folds
+        psums = steps * shape.ofmap[0] * self.filters * cblocks / limits.psum_out_port
+        return np.maximum(macs, psums) + self._filter_cycles(strips)
+
+    def _filter_cycles(self, strips: np.ndarray) -> np.ndarray:
+        return self.filter_words * self.filter_size * strips / self.work.filter_port
+
+    def rough(self, candidates: np.ndarray) -> np.ndarray:
+        """Sums over all passes of MACs, and of the largest port, with fill and drain."""
+        shape, limits = self.shape, self.limits
+        e, p, q, r, t, n, _ = candidates.T
+        strips = self.strips[e]
+        image_blocks = -(-shape.batch // n)
+        steps = shape.batch * shape.ofmap[1]
+        cblocks = -(-shape.channels // (q * r))
+        per_pe = shape.channels // (q * r) * q + -(-(shape.channels % (q * r)) // r)
+        fblocks = self.filters / (p * t)  # at least so many, groups may end in shorter ones
+        macs = steps * strips * self.taps * len(limits.fold_rows) * per_pe * (self.filters / t)
+        psums = steps * shape.ofmap[0] * self.filters * cblocks * self.folds / limits.psum_out_port
+        fill: np.ndarray = np.zeros(len(e))
+        ports: np.ndarray = np.zeros(len(e))
+        for h in limits.fold_rows:
+            values = self.rows[h][e] * shape.channels * fblocks / limits.ifmap_port
+            for s in limits.fold_cols:
+                span = shape.span(s)
+                columns = span + (shape.ofmap[1] - 1) * min(shape.stride[1], span)
+                fill += values * image_blocks * span
+                ports += values * shape.batch * columns
+        drain = psums / steps * image_blocks
+        busy = np.maximum(np.maximum(macs + drain, psums) + fill, ports)
+        loads = self._filter_cycles(strips) * image_blocks
+        return busy + loads + self._dram_cycles(candidates, busy, strips * image_blocks)
+
+    def with_exact_filters(self, candidates: np.ndarray, rough: np.ndarray) -> np.ndarray:
+        """`rough` with whole cycles for every load and fetch of filters, if those set the time."""
+        if not self.one_width or self.limits.tiles == 2 or not len(candidates):
+            return rough
+        e, n = candidates[:, 0], candidates[:, 5]
+        runs = -(-self.shape.batch // n) * self.strips[e]
+        loads, fetches, _ = self._filters(candidates)
+        return np.maximum(rough, runs * (loads + fetches) + self._exposed_tiles(candidates))
+
+    def _dram_cycles(
+        self, candidates: np.ndarray, busy: np.ndarray, refetches: np.ndarray
+    ) -> np.ndarray:
+        """Waiting for DRAM at least: tiles, and filters beyond what the passes can hide."""
+        tiles = self._exposed_tiles(candidates)
+        filters = self.weight_bits * self.filter_size * refetches * self.cycles_per_bit
+        if self.limits.tiles == 2:
+            loaded = self._filter_cycles(refetches)
+            return np.maximum(tiles + filters - busy - loaded, 0)
+        return tiles + np.maximum(filters - busy, 0)
+
+    def _exposed_tiles(self, candidates: np.ndarray) -> np.ndarray:
+        """Link cycles of all tiles, not rounded up tile by tile."""
+        shape, work = self.shape, self.work
+        e, m = candidates[:, 0], candidates[:, 6]
+        m_blocks = -(-self.fewest_filters // m)
+        loads = self.real_rows[e] * (shape.ifmap[1] * shape.channels * shape.batch)
+        loads = loads * m_blocks * self.busy_groups * (work.ifmap_rate / RATE_UNIT)
+        plane = shape.ofmap[0] * shape.ofmap[1] * shape.batch
+        dumps = self.filters * plane * (work.ofmap_rate / RATE_UNIT)
+        return (loads + dumps) * self.cycles_per_bit * (1 - 1e-12)
+
+    def reload_cycles(self, mapping: RsMapping, largest: int) -> float:
+        """More waiting than with the largest m, when smaller blocks reload the ifmap."""
+        if self.limits.tiles == 2 or not self.fewest_filters:
+            return 0.0
+        more = -(-self.fewest_filters // mapping.m) - -(-self.fewest_filters // largest)
+        shape = self.shape
+        values = self.real_rows[mapping.e] * shape.ifmap[1] * shape.channels * shape.batch
+        bits = float(values) * self.busy_groups * self.work.ifmap_rate / RATE_UNIT
+        return more * bits * self.cycles_per_bit
+
+    def close(self, candidates: np.ndarray) -> np.ndarray:
+        """Exact cycles if all filters have one width, and nearly so otherwise.
+
+        Passes, filter loads and transfers are counted exactly. With different widths it is left
+        out which pass hides which fetch: either the array or the link is busy all the time.
+        """
+        e, n = candidates[:, 0], candidates[:, 5]
+        runs = -(-self.shape.batch // n) * self.strips[e]
+        loads, fetches, first_fetch = self._filters(candidates)
+        tiles = self._tile_cycles(candidates)
+        if self.one_width and self.limits.tiles == 1:
+            busy, waiting = self._passes_and_waits(candidates)
+            return runs * loads + first_fetch + busy + waiting + tiles + self.edge_cycles
+        busy, last_pass = self._all_passes(candidates)
+        array = runs * loads + np.maximum(first_fetch + busy, runs * fetches + last_pass)
+        if self.limits.tiles == 2:
+            return np.maximum(array, runs * fetches + tiles)
+        return array + tiles + self.edge_cycles
+
+    def _passes_and_waits(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cycles of all passes, and waiting for filters in between, when all groups are alike.
+
+        A fetch hides behind the pass before it. Within a block of m filters, those passes follow
+        each other through the filters, then folds, then channels, then strips and images.
+        """
+        shape, limits = self.shape, self.limits
+        e, p, q, r, t, n, m = candidates.T
+        (size, groups), *_ = self.group_sizes.items()
+        folds = list(product(limits.fold_rows, limits.fold_cols))
+        channels = _split(shape.channels, q * r, first=True)
+        # blocks of m filters: (how many, passes in each, filters of its first and last pass)
+        passes = -(-m // (p * t))
+        whole = np.where(size % m > 0, size // m, size // m - 1)
+        rest = size - whole * m
+        rest_passes = -(-rest // (p * t))
+        rest_last = rest - (rest_passes - 1) * (p * t)
+        m_blocks = [
+            (whole, passes, p * t, p * t),
+            (np.ones_like(m), rest_passes, np.where(rest_passes > 1, p * t, rest_last), rest_last),
+        ]
+        busy = np.zeros(len(e), dtype=np.int64)
+        waits = np.zeros(len(e), dtype=np.int64)
+        begins_m = [self._fetch(channels[0][1], block[2], *folds[0]) for block in m_blocks]
+        for images, strips in product(_split(shape.batch, n), _split(shape.ofmap[0], e)):
+            runs = images[0] * strips[0]
+            if not runs.any():
+                continue
+            one = partial(self._one_pass, images[1], strips[1])
+            for (count, length, first, last), start in zip(m_blocks, begins_m, strict=True):
+                ends = np.zeros(len(e), dtype=np.int64)
+                tile, tile_waits = np.zeros_like(ends), np.zeros_like(ends)
+                for kind, (blocks_of, width, begins) in enumerate(channels):
+                    if not blocks_of.any():
+                        continue
+                    before_end = opening = ends
+                    for i, (h, s) in enumerate(folds):
+                        starting = begins and i == 0
+                        body = one(width, first, r, t, h, s, starting)
+                        end = body if last is first else one(width, last, r, t, h, s, starting)
+                        begin = self._fetch(width, first, h, s)
+                        close = begin if last is first else self._fetch(width, last, h, s)
+                        tile += blocks_of * ((length - 1) * body + end)
+                        inner = (length - 2) * np.maximum(begin - body, 0)
+                        inner = inner + np.maximum(close - body, 0)
+                        tile_waits += blocks_of * np.where(length > 1, inner, 0)
+                        if i:  # from fold to fold
+                            tile_waits += blocks_of * np.maximum(begin - before_end, 0)
+                        elif kind:  # from the kind of channel block before
+                            wait = np.maximum(begin - before_end, 0)
+                            tile_waits += np.where(blocks_of > 0, wait, 0)
+                        if i == 0:
+                            opening = begin
+                        before_end = end
+                    more = np.maximum(blocks_of - 1, 0)  # from channel block to channel block
+                    tile_waits += more * np.maximum(opening - before_end, 0)
+                    ends = np.where(blocks_of > 0, before_end, ends)
+                busy += groups * runs * count * tile
+                waits += groups * runs * count * tile_waits
+                # from tile to tile of the same filters, and to the next filters or group
+                waits += groups * count * runs * np.maximum(start - ends, 0)
+                is_last = np.where(
+                    (images[1] == self._last_of(shape.batch, n))
+                    & (strips[1] == self._last_of(shape.ofmap[0], e)),
+                    1,
+                    0,
+                )
+                following = begins_m[1] if count is m_blocks[0][0] else begins_m[0]
+                leaving = groups * count
+                next_whole = np.maximum(whole - 1, 0) if count is whole else 0 * whole
+                waits -= is_last * leaving * np.maximum(start - ends, 0)
+                same = groups * next_whole  # a whole block of filters after another
+                waits += is_last * same * np.maximum(start - ends, 0)
+                if count is whole:
+                    waits += is_last * groups * (whole > 0) * np.maximum(following - ends, 0)
+                else:
+                    opener = np.where(whole > 0, begins_m[0], begins_m[1])
+                    waits += is_last * (groups - 1) * np.maximum(opener - ends, 0)
+        return busy, waits
+
+    @staticmethod
+    def _last_of(total: int, size: np.ndarray) -> np.ndarray:
+        """Size of the last block that `size` cuts from `total`."""
+        return (total - 1) % size + 1
+
+    def _fetch(self, channels: np.ndarray, filters: np.ndarray, h: int, s: int) -> np.ndarray:
+        bits = self.one_width * filters * channels * (h * s)
+        return transfer_cycles(self.link, bits)
+
+    def _all_passes(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cycles of all passes without their filter loads, and of the last one."""
+        shape, limits = self.shape, self.limits
+        e, p, q, r, t, n, _ = candidates.T
+        busy = np.zeros(len(e), dtype=np.int64)
+        last = np.zeros(len(e), dtype=np.int64)
+        folds = list(product(limits.fold_rows, limits.fold_cols))
+        for images, strips, channels, (size, repeats) in product(
+            _split(shape.batch, n),
+            _split(shape.ofmap[0], e),
+            _split(shape.channels, q * r, first=True),
+            self.group_sizes.items(),
+        ):
+            for filters in _split(size, p * t) if size else []:
+                times = images[0] * strips[0] * channels[0] * filters[0] * repeats
+                if not times.any():
+                    continue
+                for i, (h, s) in enumerate(folds):
+                    begins = bool(channels[2]) and i == 0
+                    one = self._one_pass(
+                        images[1], strips[1], channels[1], filters[1], r, t, h, s, begins
+                    )
+                    busy += times * one
+                last = np.where(times > 0, one, last)  # shorter blocks come later
+        return busy, last
+
+    def _filters(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Load cycles and fetch cycles of all filters once, and fetch cycles of the first pass."""
+        _, p, q, r, t, _, _ = candidates.T
+        if self.one_width:
+            return self._filters_alike(p * t, q * r)
+        channels = np.minimum(q * r, self.shape.channels)
+        keys, index = np.unique(p * t * (2**32) + channels, return_inverse=True)
+        found = np.array([self._filters_of(int(k >> 32), int(k % 2**32)) for k in keys])
+        loads, fetches, first = found[index].T
+        return loads, fetches, first
+
+    def _filters_alike(
+        self, pass_filters: np.ndarray, pass_channels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`_filters` when all have one width."""
+        (size, groups), *_ = self.group_sizes.items()
+        port = self.work.filter_port * int(self.work.words_packed(np.array(self.one_width)))
+        loads = np.zeros(len(pass_filters), dtype=np.int64)
+        fetches = np.zeros_like(loads)
+        for channels, filters in product(
+            _split(self.shape.channels, pass_channels), _split(size, pass_filters)
+        ):
+            times = groups * channels[0] * filters[0]
+            for h, s in product(self.limits.fold_rows, self.limits.fold_cols):
+                loads += times * ceil_div(filters[1] * channels[1] * (h * s), port)
+                fetches += times * self._fetch(channels[1], filters[1], h, s)
+        first_filters = np.minimum(pass_filters, size)
+        first_channels = np.minimum(pass_channels, self.shape.channels)
+        fold = self.limits.fold_rows[0], self.limits.fold_cols[0]
+        return loads, fetches, self._fetch(first_channels, first_filters, *fold)
+
+    def _filters_of(self, pass_filters: int, pass_channels: int) -> tuple[int, int, int]:
+        key = (pass_filters, pass_channels)
+        if key not in self._filter_sums:
+            work, link, first = self.work, self.link, 0
+            channels = blocks(self.shape.channels, pass_channels)
+            sizes, counts = np.unique(channels, return_counts=True)
+            taps = np.array(
+                [h * s for h, s in product(self.limits.fold_rows, self.limits.fold_cols)]
+            )
+            factors = (sizes[:, None] * taps)[:, :, None]
+            loads = fetches = 0
+            for kind, repeats in self.kinds.items():
+                widths = work.group_widths[kind]
+                starts = np.arange(0, len(widths), pass_filters)
+                bits = np.add.reduceat(widths, starts)
+                packed = work.words_packed(np.maximum.reduceat(widths, starts))
+                sums = np.diff(np.append(starts, len(widths)))
+                load = ceil_div(sums * factors, work.filter_port * packed).sum((1, 2)) @ counts
+                fetch = transfer_cycles(link, bits * factors)
+                loads += repeats * int(load)
+                fetches += repeats * int(fetch.sum((1, 2)) @ counts)
+            kind = next(k for k in work.group_kinds.tolist() if len(work.group_widths[k]))
+            begin = int(work.group_widths[kind][:pass_filters].sum())
+            first = int(transfer_cycles(link, np.array(begin * channels[0] * taps[0])))
+            self._filter_sums[key] = loads, fetches, first
+        return self._filter_sums[key]
+
+    def _tile_cycles(self, candidates: np.ndarray) -> np.ndarray:
+        """Cycles of all ifmap loads and ofmap dumps."""
+        shape, work = self.shape, self.work
+        e, _, q, r, _, n, m = candidates.T
+        total = np.zeros(len(e), dtype=np.int64)
+        for images in _split(shape.batch, n):
+            for channels in _split(shape.channels, q * r):
+                for rows, count in zip(*self._row_kinds(), strict=True):
+                    values = images[1] * channels[1] * rows[e] * shape.ifmap[1]
+                    loads = images[0] * channels[0] * count[e]
+                    loads *= transfer_cycles(self.link, work.ifmap_bits(values))
+                    for size, repeats in self.group_sizes.items():
+                        total += loads * (repeats * -(-size // m))
+            for strips, (size, repeats) in product(
+                _split(shape.ofmap[0], e), self.group_sizes.items()
+            ):
+                for filters in _split(size, m) if size else []:
+                    values = images[1] * strips[1] * filters[1] * shape.ofmap[1]
+                    dumps = images[0] * strips[0] * filters[0] * repeats
+                    total += dumps * transfer_cycles(self.link, work.ofmap_bits(values))
+        return total
+
+    def _row_kinds(self) -> tuple[np.ndarray, np.ndarray]:
+        """(kinds, E + 1) real ifmap rows of a strip, and how many strips have so many."""
+        if self._rows_found is None:
+            most = self.shape.ofmap[0] + 1
+            found = [np.unique(self.shape.real_rows(max(e, 1)), return_counts=True)
+                     for e in range(min(most, self.limits.widest_set + 1))]  # fmt: skip
+            kinds = max(len(values) for values, _ in found)
+            rows = np.zeros((kinds, most), dtype=np.int64)
+            counts = np.zeros((kinds, most), dtype=np.int64)
+            for e, (values, count) in enumerate(found):
+                rows[: len(values), e], counts[: len(values), e] = values, count
+            self._rows_found = rows, counts
+        return self._rows_found
+
+    def _one_pass(
+        self,
+        n: np.ndarray,
+        e: np.ndarray,
+        c: np.ndarray,
+        f: np.ndarray,
+        r: np.ndarray,
+        t: np.ndarray,
+        h: int,
+        s: int,
+        begins: bool,
+    ) -> np.ndarray:
+        shape, limits = self.shape, self.limits
+        span = shape.span(s)
+        values = c * shape.rows_table(h)[e]
+        step = min(shape.stride[1], span)
+        psums = f * e
+        return pass_cycles(
+            images=n,
+            columns=shape.ofmap[1],
+            mac_cycles=-(-f // t) * -(-c // r) * s,
+            first_window=-(-values * span // limits.ifmap_port),
+            next_window=-(-values * step // limits.ifmap_port),
+            psum_in=np.zeros_like(psums) if begins else -(-psums // limits.psum_in_port),
+            psum_out=-(-psums // limits.psum_out_port),
+            hops=h * r,
+        )
+
+
+def _split(
+    total: int, size: np.ndarray, first: bool = False
+) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+    """(how many, how large, whether the first) of the blocks that cut `total`.
+
+    Whole blocks and the shorter last one; with `first` the first block stands alone.
+    """
+    whole, short = total // size, total % size
+    if not first:
+        return [(whole, size, False), ((short > 0).astype(np.int64), short, False)]
+    alone = np.minimum(size, total)
+    one = np.ones_like(size)
+    rest_short = ((short > 0) & (whole > 0)).astype(np.int64)
+    return [
+        (one, alone, True),
+        (np.maximum(whole - 1, 0), size, False),
+        (rest_short, short, False),
+    ]
