@@ -24,6 +24,11 @@ Handler = Callable[["Lowering", Node, Arguments], Value]
 SOFTMAX_OPERATIONS = 5  # running maximum, difference, exponential, sum, quotient
 NORM_OPERATIONS = 5  # sum, difference, square, sum of squares, scale
 AFFINE_OPERATIONS = 2  # scale and shift: a batch norm whose statistics are known
+REDUCTION_OPERATIONS = {
+    "linalg_vector_norm": 2,  # square, sum
+    "var": 4,  # sum, difference, square, sum of squares
+    "std": 4,
+}  # others: 1
 
 
 # -- one value in, one value out -----------------------------------------------------------------
@@ -167,7 +172,7 @@ def _first_result(node: Node) -> Node:
 
 
 def reduction(lowering: Lowering, node: Node, arguments: Arguments) -> Value:
-    """Mean, sum, maximum and norm over some axes: one operation for each value read."""
+    """Mean, sum, maximum, norm and variance over some axes."""
     view = lowering.view(node, arguments, "self")
     dims = arguments.get("dim")
     dims = [dims] if isinstance(dims, int) else dims or list(range(len(view.shape)))
@@ -176,7 +181,7 @@ def reduction(lowering: Lowering, node: Node, arguments: Arguments) -> Value:
     if len(shape) < len(view.shape):
         axis = removed_axis(view.seen, dims)
     kind: Kind = "pool" if _name(node) in ("mean", "amax") else "elementwise"
-    each = 2 if _name(node) == "linalg_vector_norm" else 1  # square, then sum
+    each = REDUCTION_OPERATIONS.get(_name(node), 1)
     return lowering.emit(node, kind, Vector(each * view.values), [view], axis)
 
 
@@ -290,7 +295,7 @@ HANDLERS: dict[str, Handler] = {
              "avg_pool2d"),
     **_table(adaptive_pool, "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d",
              "adaptive_max_pool2d", "_adaptive_avg_pool2d"),
-    **_table(reduction, "mean", "sum", "amax", "amin", "linalg_vector_norm"),
+    **_table(reduction, "mean", "sum", "amax", "amin", "linalg_vector_norm", "var", "std"),
     **_table(softmax, "softmax", "_softmax", "log_softmax", "_log_softmax"),
     **_table(batch_norm, "_native_batch_norm_legit_no_training", "batch_norm"),
     **_table(normalisation, "layer_norm", "group_norm", "instance_norm", "rms_norm"),

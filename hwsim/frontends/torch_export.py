@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
+from os import PathLike
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,13 +45,35 @@ def export(
     The module is left as it was. Raises ValueError with both reasons when both ways fail.
     """
     inputs = _example_inputs(module, input_shape)
-    with _eval_mode(module), warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch deprecates its own internals while it exports
+    with _eval_mode(module), _quiet(), torch.no_grad():
         try:
             program = torch.export.export(module, inputs)
         except Exception as refusal:  # whatever a user's module or torch raises: fx may do better
             program = _export_after_fx(module, inputs, refusal)
         return program.run_decompositions({_ATTENTION: _attention})
+
+
+def read_program(path: str | PathLike[str]) -> ExportedProgram:
+    """A program that `torch.export.save` wrote, with its operations as `export` leaves them.
+
+    It must have been exported in eval mode for one image (batch 1). Raises ValueError otherwise.
+    """
+    try:
+        with _quiet():
+            program = torch.export.load(path).run_decompositions({_ATTENTION: _attention})
+    except Exception as error:  # anything that is not such a file; torch has no error for that
+        raise ValueError(
+            f"{path}: not a program that torch.export.save wrote: {_first_line(error)}"
+        ) from None
+    inputs = set(program.graph_signature.user_inputs)
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if node.name in inputs and isinstance(value, Tensor) and tuple(value.shape[:1]) != (1,):
+            raise ValueError(
+                f"{path}: input {node.name!r} has shape {tuple(value.shape)}; export the module "
+                f"for one image, with a first axis of 1"
+            )
+    return program
 
 
 def capture(
@@ -116,10 +142,14 @@ def _export_after_fx(
         traced.recompile()
         return torch.export.export(traced, inputs)
     except Exception as second:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+        reasons = [f"torch.export says {_first_line(refusal)}"]
+        if _first_line(second) != _first_line(refusal):
+            reasons.append(f"torch.fx says {_first_line(second)}")
         raise ValueError(
-            f"cannot trace {type(module).__name__}: torch.export says {_first_line(refusal)}; "
-            f"torch.fx says {_first_line(second)}; control flow that depends on the values of "
-            f"tensors has no static graph: take it out of forward, or export a part of the module"
+            f"cannot trace {type(module).__name__} on an input of shape {shapes}: "
+            f"{'; '.join(reasons)}; check that the module runs on such an input in eval mode, and "
+            f"take control flow that depends on the values of tensors out of forward"
         ) from refusal
 
 
@@ -129,8 +159,12 @@ def _first_line(error: Exception) -> str:
 
 
 def _shapes(input_shape: Sequence[int] | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    single = all(isinstance(item, int) for item in input_shape)
-    shapes: list[tuple[int, ...]] = [tuple(s) for s in ([input_shape] if single else input_shape)]  # type: ignore[arg-type]
+    several = any(isinstance(item, Sequence) for item in input_shape)
+    shapes: list[tuple[Any, ...]] = (
+        [tuple(item) if isinstance(item, Sequence) else (item,) for item in input_shape]
+        if several
+        else [tuple(input_shape)]
+    )
     for shape in shapes:
         if not shape or any(not isinstance(size, int) or size < 1 for size in shape):
             raise ValueError(
@@ -172,6 +206,23 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
             submodule.__dict__.update(attributes)
             submodule._buffers.clear()
             submodule._buffers.update(buffers)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings, no log, nothing on standard error.
+
+    torch deprecates its own internals and prints the graphs that it gives up on; what matters of
+    that is in the error that follows.
+    """
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 def _check_same_nodes(program: ExportedProgram, joins: Mapping[str, Join], name: str) -> None:

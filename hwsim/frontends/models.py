@@ -1,0 +1,162 @@
+"""Networks by name: torchvision's classifiers, and functions of the user's own."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hwsim.frontends.lowering import layer_graph
+from hwsim.frontends.torch_export import capture, read_program
+from hwsim.frontends.torchvision_shim import import_torchvision
+from hwsim.graph import LayerGraph
+from hwsim.names import did_you_mean
+
+DEFAULT_IMAGE_SIZE = 224  # for a module that does not say: what most classifiers are trained on
+
+
+@cache
+def model_names() -> tuple[str, ...]:
+    """Names of torchvision's classifiers."""
+    models = import_torchvision().models
+    return tuple(models.list_models(module=models))
+
+
+def published(name: str) -> Any:
+    """torchvision's default weights entry of a model: its `meta` and `transforms`, no download."""
+    _check_name(name)
+    return import_torchvision().models.get_model_weights(name).DEFAULT
+
+
+def image_size_of(name: str) -> int:
+    """Height and width in pixels of the images that the model's default weights were made for."""
+    return int(published(name).transforms.keywords["crop_size"])
+
+
+def module_from_name(
+    name: str, num_classes: int = 1000, image_size: int | None = None
+) -> nn.Module:
+    """A torchvision classifier on the CPU with fresh weights, ready for `load_state_dict`.
+
+    GoogLeNet and Inception come without the auxiliary heads that only training uses, and with the
+    change of input scale that torchvision's weights for them expect. image_size matters to the
+    networks that are built for one (ViT, MaxViT). Raises ValueError for an unknown name.
+    """
+    _check_name(name)
+    options: dict[str, Any] = {"num_classes": num_classes}
+    size = image_size or image_size_of(name)
+    if name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": False, "transform_input": True}
+    elif name.startswith("vit_"):
+        options["image_size"] = size
+    elif name.startswith("maxvit_"):
+        options["input_size"] = (size, size)
+    return import_torchvision().models.get_model(name, weights=None, **options)
+
+
+def build(name: str, num_classes: int = 1000, image_size: int | None = None) -> nn.Module:
+    """The same module without weights: shapes alone, on the `meta` device."""
+    with _weightless():
+        module = module_from_name(name, num_classes, image_size)
+    return module.to("meta").eval()
+
+
+@cache
+def from_name(name: str, image_size: int | None = None) -> LayerGraph:
+    """The layers of a torchvision classifier for square images of `image_size` pixels.
+
+    image_size: by default that of the model's default weights. Raises ValueError for an unknown
+    name and for a size that the network cannot take.
+    """
+    size = image_size_of(name) if image_size is None else image_size
+    return from_module(build(name, image_size=size), (1, 3, size, size), name)
+
+
+def from_module(
+    module: nn.Module,
+    input_shape: Sequence[int] | Sequence[Sequence[int]],
+    name: str | None = None,
+) -> LayerGraph:
+    """The layers of any module; input_shape is (batch, ...), and the graph is of one image."""
+    return capture(module, input_shape, name).graph
+
+
+def from_spec(spec: str, image_size: int | None = None) -> LayerGraph:
+    """The layers of a torchvision classifier, a saved program, or what a function returns.
+
+    spec: 'resnet18', a path ending in .pt2 (torch.export.save), or 'package.module:function'. The
+    function takes no arguments and returns a LayerGraph, a module (which then reads one
+    3-channel image of `image_size`, by default 224), or a pair of a module and its input shape.
+    Raises ValueError for anything else.
+    """
+    if spec.endswith(".pt2"):
+        return layer_graph(read_program(spec), Path(spec).stem)[0]
+    if ":" not in spec:
+        return from_name(spec, image_size)
+    made = _call(spec)
+    name = spec.split(":")[1]
+    if isinstance(made, LayerGraph):
+        return made
+    if isinstance(made, nn.Module):
+        size = image_size or DEFAULT_IMAGE_SIZE
+        return from_module(made, (1, 3, size, size), name)
+    if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
+        return from_module(made[0], made[1], name)
+    raise ValueError(
+        f"model {spec!r}: expected a LayerGraph, a torch module, or a pair of a module and its "
+        f"input shape, got {type(made).__name__}"
+    )
+
+
+def _call(spec: str) -> object:
+    module_name, _, function_name = spec.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"model {spec!r}: cannot import {module_name!r}: {error}; the part before the colon is "
+            f"a module that Python can import from here"
+        ) from None
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise ValueError(
+            f"model {spec!r}: {module_name} has no function {function_name!r}"
+            f"{did_you_mean(function_name, known)}"
+        )
+    return function()
+
+
+def _check_name(name: str) -> None:
+    if name not in model_names():
+        raise ValueError(
+            f"no model is called {name!r}{did_you_mean(name, model_names())}"
+            f"; it may be a torchvision classifier, a .pt2 file, or 'package.module:function'"
+        )
+
+
+@contextmanager
+def _weightless() -> Iterator[None]:
+    """Parameters go to the `meta` device as modules register them, so no memory is filled.
+
+    Building inside `torch.device("meta")` would do for most networks, but RegNet computes its
+    widths with tensors whose values it needs.
+    """
+
+    def to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> Any:
+        if parameter is None:
+            return None
+        return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+
+    handle = nn.modules.module.register_module_parameter_registration_hook(to_meta)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        handle.remove()
