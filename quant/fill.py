@@ -63,11 +63,14 @@ def fill_greedily(problem: Problem, bits: np.ndarray) -> None:
             keep = np.flatnonzero(ratio >= least)
             items, width, cost, ratio = items[keep], width[keep], cost[keep], ratio[keep]
         group = problem.group[items]
+        before = room.copy()
         for i in np.lexsort((items, cost, -ratio))[:_AT_ONCE]:
             use = problem.rows[:, group[i]] * cost[i]
             if (use <= room).all():
                 bits[items[i]] = width[i]
                 room -= use
+        if np.array_equal(room, before):
+            return  # what fits but for a rounding, where a limit counts shares of a bit
 
 
 def _best_changes(

@@ -154,7 +154,8 @@ def polish(
             value = dual_value(steps, rows, room, trial)
             if value <= least:
                 y, least = trial, value
-    return np.where(y * room > _NEGLIGIBLE * least, y, 0.0)  # what binds is told apart from noise
+    # what binds is told apart from noise; without room a multiplier costs the bound nothing
+    return np.where((room <= 0) | (y * room > _NEGLIGIBLE * least), y, 0.0)
 
 
 def meeting_slope(

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from quant.allocate import allocate
 from quant.budget import Budget, Cap
-from quant.curves import RDCurves
+from quant.curves import LayerCurve, RDCurves, TensorCurve
+from quant.exchange import exchange
+from quant.fill import take_ties
 from quant.multipliers import components, find_prices, is_nested
 from quant.problem import build
 from quant.slopes import critical_slope, critical_slope_by_sorting
@@ -145,3 +147,42 @@ def test_joint_budgets_trade_weights_against_activations() -> None:
     used = cheap.weight_rate_bits + 0.25 * cheap.activation_rate_bits
     assert used <= total
     assert cheap.activation_slope == pytest.approx(0.25 * cheap.weight_slope)
+
+
+def test_ties_at_the_slope_are_taken_together() -> None:
+    curve = 4.0 ** -np.arange(9)
+    curves = RDCurves("n", (LayerCurve("a", np.tile(curve, (100_000, 1)), 9),), ())
+    problem = build(curves, Budget(weight_bits=2.5))
+    prices = find_prices(problem).prices
+    bits = problem.choose(prices)
+    assert problem.rates(bits)[0] == 2 * 9 * 100_000
+    take_ties(problem, bits, prices)
+    assert problem.rates(bits)[0] == 2.5 * 9 * 100_000
+    assert bits[:50_000].min() == 3
+
+
+def test_a_pair_of_changes_gets_where_no_single_change_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # one memory of 5 bits a value for two tensors: (4, 1) costs 1 + 9, (1, 4) costs 20 + 2
+    one = np.array([np.inf, 20, 20, 20, 1, 1, 1, 1, 1.0])
+    two = np.array([np.inf, 9, 9, 9, 2, 2, 2, 2, 2.0])
+    curves = RDCurves("n", (), (TensorCurve("one", one, 10), TensorCurve("two", two, 10)))
+    problem = build(curves, Budget(activation_total_bits=50))
+    monkeypatch.setattr("quant.exchange._KICKS", 0)
+    bits = np.array([1, 4], dtype=np.int8)
+    exchange(problem, bits, np.zeros(2), np.arange(2), gap=30)
+    assert bits.tolist() == [4, 1]
+
+
+def test_from_where_no_pair_helps_a_change_is_forced() -> None:
+    # three tensors in one memory of 9 bits a value: (7, 1, 1) costs 0 + 10 + 10 and is left by
+    # changing all three, to (3, 3, 3), which costs 9
+    first = np.array([np.inf, 30, 30, 9, 9, 9, 9, 0, 0.0])
+    other = np.array([np.inf, 10, 10, 0, 0, 0, 0, 0, 0.0])
+    tensors = (first, other, other)
+    curves = RDCurves("n", (), tuple(TensorCurve(f"t{i}", d, 4) for i, d in enumerate(tensors)))
+    problem = build(curves, Budget(activation_total_bits=36))
+    bits = np.array([7, 1, 1], dtype=np.int8)
+    exchange(problem, bits, np.zeros(3), np.arange(3), gap=30)
+    assert bits.tolist() == [3, 3, 3]

@@ -111,6 +111,27 @@ BUDGETS = {
         caps=weight_caps(c, 3.5),
     ),
     "caps in a chain": lambda c: Budget(weight_bits=4, activation_bits=6, caps=chain_caps(c, 5.2)),
+    "tensor caps in a budget": lambda c: Budget(
+        activation_bits=4.2,
+        caps=tuple(
+            Cap(f"memory of {t.name}", (("activations", t.name),), int(4.6 * t.values))
+            for t in c.activations[::2]
+        ),
+    ),
+    "a memory without room": lambda c: Budget(
+        activation_bits=6,
+        caps=(
+            *chain_caps(c, 5.2)[1:],
+            Cap(
+                "full",
+                (("activations", "layer0"), ("activations", "layer1")),
+                c.activations[0].values + c.activations[1].values,
+            ),
+        ),
+    ),
+    "memories and metadata": lambda c: Budget(
+        weight_bits=4, activation_bits=6, metadata_bits=48, caps=memory_caps(c, 4.3)
+    ),
     "memories": lambda c: Budget(weight_bits=4, activation_bits=6, caps=memory_caps(c, 4.3)),
 }
 
