@@ -84,7 +84,7 @@ def accesses(
         kept += len(widths)
         passes_filters += -(-len(widths) // mapping.pass_filters)
         m_blocks += -(-len(widths) // mapping.m)
-        sets += -(-len(widths) // mapping.p)
+        sets += _filter_sets(len(widths), mapping)
         weight_bits += int(widths.sum())
     per_filter = shape.channels * rows * cols
     filled = images * m_blocks * shape.channels * shape.ifmap[1]
@@ -110,6 +110,14 @@ def accesses(
         spad_filter=mac_weight_bits + filter_copies,
         spad_psum=2 * macs * psum_bits,
     )
+
+
+def _filter_sets(filters: int, mapping: RsMapping) -> int:
+    """Filter sets with work, over all passes; a short pass spreads its filters evenly."""
+    whole, short = divmod(filters, mapping.pass_filters)
+    if not short:
+        return whole * mapping.t
+    return whole * mapping.t + -(-short // -(-short // mapping.t))
 
 
 def energy_pj(
