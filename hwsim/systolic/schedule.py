@@ -21,6 +21,7 @@ class LayerSchedule:
     steps: Steps
     stream_cycles: np.ndarray
     fetch_bits: np.ndarray  # of each step's tile, 0 where the tile stays
+    chunk_rows: int  # pixels of a full chunk
 
     @property
     def ifmap_values(self) -> int:
@@ -89,4 +90,5 @@ def schedule_layer(
         steps=steps,
         stream_cycles=steps.pixels * factor[steps.block],
         fetch_bits=np.where(steps.new_tile, fetch_bits, 0),
+        chunk_rows=chunk_rows,
     )

@@ -1,0 +1,253 @@
+"""Simulate a network on a weight-stationary systolic array.
+
+Assumes: layers run in the graph's order; weights cross their DRAM channel once per use of a fold
+and are prefetched across layers as far as the FIFO reaches; activations stay in the buffer as
+`memory.plan_residency` says, and what does not is streamed chunk by chunk over its channel, two
+chunks staged; the buffer delivers one row of the array's inputs a cycle; pools, additions and the
+like are layers of the vector unit, which works beside the array where the graph allows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwsim.accelerator import Accelerator, Operand, SystolicArray
+from hwsim.bits import BitWidths
+from hwsim.dram import Link
+from hwsim.graph import Gemm, Layer, LayerGraph, Matmul, Vector
+from hwsim.memory import Residency, plan_residency
+from hwsim.stats import LayerStats, NetworkStats
+from hwsim.systolic.schedule import LayerSchedule, schedule_layer
+from hwsim.systolic.spill import chunk_read_values, chunk_write_values
+from hwsim.systolic.timing import ArrayTask, Task, VectorTask, finish_cycles
+
+_STREAMED: tuple[Operand, Operand] = ("psum", "weights")
+
+
+@dataclass(frozen=True)
+class _LayerPlan:
+    """A layer's task for the recurrence, and how it was cut (None on the vector unit)."""
+
+    task: Task
+    schedule: LayerSchedule | None
+
+
+@dataclass(frozen=True)
+class _Traffic:
+    """DRAM bits of one layer: the weight channel's, and both directions of the other."""
+
+    weight_reads: int
+    reads: int
+    writes: int
+
+
+class _Planner:
+    """Turns the layers of one network into tasks, widths and residency applied."""
+
+    def __init__(
+        self, graph: LayerGraph, accelerator: Accelerator, bits: BitWidths, batch: int
+    ) -> None:
+        array = accelerator.array
+        assert isinstance(array, SystolicArray)
+        self.graph, self.accelerator, self.bits, self.batch = graph, accelerator, bits, batch
+        self.array = array
+        self.buffer = accelerator.memory_for("ifmap")
+        capacity = self.buffer.capacity if self.buffer.keeps_tensors else 0
+        self.residency: Residency = plan_residency(graph, bits, batch, capacity)
+        self.position = {layer.name: i for i, layer in enumerate(graph)}
+
+    def value_bits(self, name: str, values: int) -> int:
+        """Bits of some values of a tensor, at the mean width of its channels."""
+        layer = self.graph[name]
+        total = layer.output.values * self.batch
+        return -(-values * self.residency.tensor_bits[name] // total)
+
+    def spilled(self, name: str) -> bool:
+        return name not in self.residency.resident
+
+    def leaves(self, layer: Layer) -> bool:
+        """Whether the layer's output must cross to DRAM."""
+        return self.spilled(layer.name) or layer.name in self.graph.outputs
+
+    def plan(self, layer: Layer) -> _LayerPlan:
+        after = tuple(self.position[tensor.name] for tensor in layer.inputs)
+        if layer.kind == "input":
+            loads = 0 if self.spilled(layer.name) else self.residency.tensor_bits[layer.name]
+            return _LayerPlan(VectorTask(after, 0, read_bits=loads), None)
+        if isinstance(layer.work, Vector):
+            reads = sum(
+                self.value_bits(tensor.name, tensor.values * self.batch)
+                for tensor in layer.inputs
+                if self.spilled(tensor.name)
+            )
+            writes = self.residency.tensor_bits[layer.name] if self.leaves(layer) else 0
+            cycles = -(-layer.work.operations * self.batch // self.accelerator.vector.lanes)
+            return _LayerPlan(VectorTask(after, cycles, reads, writes), None)
+        return self._plan_gemm(layer, after)
+
+    def widest(self, name: str) -> int:
+        layer = self.graph[name]
+        return int(self.bits.activation(name, layer.output.channels).max())
+
+    def _plan_gemm(self, layer: Layer, after: tuple[int, ...]) -> _LayerPlan:
+        gemm, images = layer.gemm, self.batch
+        assert gemm is not None
+        if isinstance(layer.work, Matmul):  # each image has its own second operand
+            gemm, images = Gemm(gemm.groups * images, gemm.pixels, gemm.reduction, gemm.columns), 1
+            second = layer.inputs[-1].name
+            widths = np.full((gemm.groups, gemm.columns), self.widest(second))
+            metadata_bits = 0
+        else:
+            widths = self.bits.weight(layer).reshape(gemm.groups, gemm.columns)
+            metadata_bits = self.accelerator.metadata.bits
+        first, pixels = layer.inputs[0].name, gemm.pixels * images
+        schedule = schedule_layer(
+            gemm,
+            widths,
+            self.widest(first),
+            pixels,
+            self.array,
+            self.accelerator.operand_width,
+            metadata_bits,
+        )
+        chunk_rows = schedule.chunk_rows
+        reads = writes = None
+        if len(schedule.steps):
+            if self.spilled(first):
+                values = chunk_read_values(layer, schedule.blocks, pixels, chunk_rows)
+                reads = [self.value_bits(first, v) for v in values]
+            if self.leaves(layer):
+                values = chunk_write_values(schedule.blocks, pixels, chunk_rows)
+                writes = [self.value_bits(layer.name, v) for v in values]
+        # a spilled second operand is fetched as weights are; a resident one comes from the buffer
+        from_chip = isinstance(layer.work, Matmul) and not self.spilled(layer.inputs[-1].name)
+        return _LayerPlan(
+            ArrayTask(after, schedule.timing_steps(from_chip, reads, writes)), schedule
+        )
+
+    def traffic(self, plan: _LayerPlan, weights: Link, activations: Link) -> _Traffic:
+        """Bits over both DRAM channels, whole bursts."""
+        task = plan.task
+        steps = [task] if isinstance(task, VectorTask) else task.steps
+        moved = activations.moved_bits
+        fetched = 0
+        if isinstance(task, ArrayTask):
+            fetches = [s.fetch_bits for s in task.steps if s.fetch_bits and not s.from_chip]
+            fetched = sum(weights.moved_bits(bits) for bits in fetches)
+        return _Traffic(
+            weight_reads=fetched,
+            reads=sum(moved(step.read_bits) for step in steps),
+            writes=sum(moved(step.write_bits) for step in steps),
+        )
+
+    def onchip_bits(self, layer: Layer, plan: _LayerPlan) -> dict[str, int]:
+        """Bits read and written in each memory.
+
+        A row of ifmap values is read once per fold and held while its slices are multiplied; a
+        psum is written and read once per fold; a tile enters and leaves the FIFO once.
+        """
+        inputs = [tensor.name for tensor in layer.inputs]
+        written = self.residency.tensor_bits[layer.name]
+        psum, fifo = (self.accelerator.memory_for(op).name for op in _STREAMED)
+        counts = {self.buffer.name: written, psum: 0, fifo: 0}
+        if plan.schedule is None:
+            counts[self.buffer.name] += sum(
+                self.value_bits(tensor.name, tensor.values * self.batch) for tensor in layer.inputs
+            )
+            return counts
+        steps = plan.schedule.steps
+        streamed = int((steps.pixels * steps.rows).sum())
+        counts[self.buffer.name] += self.value_bits(inputs[0], streamed)
+        psums = int((steps.pixels * steps.cols).sum())
+        counts[psum] += 2 * psums * self.array.accumulator_bits
+        tiles = int(plan.schedule.fetch_bits.sum())
+        counts[fifo] += 2 * tiles
+        if isinstance(layer.work, Matmul):
+            counts[self.buffer.name] += tiles
+        return counts
+
+    def required_bits(self, layer: Layer, plan: _LayerPlan) -> dict[str, int]:
+        """Bits that must be there at once: all tensors alive, one chunk of psums, one tile."""
+        psum, fifo = (self.accelerator.memory_for(op).name for op in _STREAMED)
+        need = {self.buffer.name: self.residency.alive_bits[self.position[layer.name]]}
+        need |= {psum: 0, fifo: 0}
+        if plan.schedule is not None and len(plan.schedule.steps):
+            steps = plan.schedule.steps
+            # two buffers of whole accumulator rows, as the array addresses them
+            rows = min(2, int(steps.chunk.max()) + 1) * int(steps.pixels.max())
+            need[psum] = rows * self.array.cols * self.array.accumulator_bits
+            need[fifo] = int(plan.schedule.fetch_bits.max())
+        return need
+
+    def energy_pj(
+        self, layer: Layer, plan: _LayerPlan, onchip: dict[str, int], traffic: _Traffic
+    ) -> float:
+        """Multiply-accumulates, memories, both DRAM channels and vector operations."""
+        accelerator = self.accelerator
+        memories = {memory.name: memory for memory in accelerator.memory}
+        energy = sum(memories[name].energy * bits for name, bits in onchip.items())
+        energy += accelerator.dram_for("weights").energy * traffic.weight_reads
+        energy += accelerator.dram_for("activations").energy * (traffic.reads + traffic.writes)
+        if isinstance(layer.work, Vector):
+            energy += accelerator.vector.energy * layer.work.operations * self.batch
+        if plan.schedule is not None:
+            # off the block diagonal PEs multiply by zero, which is taken to cost nothing
+            steps, blocks = plan.schedule.steps, plan.schedule.blocks
+            useful = steps.rows * steps.cols // blocks.groups[steps.block]
+            energy += self.array.mac_energy * int((plan.schedule.stream_cycles * useful).sum())
+        return float(energy)
+
+
+def simulate_network(
+    graph: LayerGraph, accelerator: Accelerator, bits: BitWidths, batch: int = 1
+) -> NetworkStats:
+    """Cycles, traffic and energy of every layer, for the whole batch.
+
+    A layer's cycles run from the end of all layers before it to its own end, so they add up; its
+    stall cycles are those that vanish when both DRAM channels are infinitely fast. Raises
+    ValueError for widths that are missing, a batch below 1, or another kind of accelerator.
+    """
+    array = accelerator.array
+    if not isinstance(array, SystolicArray):
+        raise ValueError(f"accelerator {accelerator.name!r} has no systolic array; as tpu_v1 has")
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+    bits.check(graph)
+    planner = _Planner(graph, accelerator, bits, batch)
+    plans = [planner.plan(layer) for layer in graph]
+    tasks = [plan.task for plan in plans]
+    drams = accelerator.dram_for("weights"), accelerator.dram_for("activations")
+    weights, activations = (Link.of(dram, accelerator.clock) for dram in drams)
+    ends = finish_cycles(tasks, array, weights, activations)
+    free = finish_cycles(tasks, array, *(Link.infinite(dram) for dram in drams))
+    cycles = np.diff(np.maximum.accumulate(ends), prepend=0).tolist()
+    without_dram = np.diff(np.maximum.accumulate(free), prepend=0).tolist()
+    rows = []
+    for layer, plan, taken, needed in zip(graph, plans, cycles, without_dram, strict=True):
+        traffic = planner.traffic(plan, weights, activations)
+        onchip, required = planner.onchip_bits(layer, plan), planner.required_bits(layer, plan)
+        rows.append(
+            LayerStats(
+                name=layer.name,
+                kind=layer.kind,
+                macs=layer.macs * batch,
+                cycles=taken,
+                stall_cycles=max(0, taken - needed),
+                dram_read_bits=traffic.weight_reads + traffic.reads,
+                dram_write_bits=traffic.writes,
+                onchip_bits=onchip,
+                required_bits=required,
+                available_bits={m.name: m.capacity for m in accelerator.memory},
+                energy_pj=planner.energy_pj(layer, plan, onchip, traffic),
+                detail={
+                    "steps": 0 if plan.schedule is None else len(plan.schedule.steps),
+                    "weight_dram_bits": traffic.weight_reads,
+                    "activation_dram_bits": traffic.reads + traffic.writes,
+                },
+            )
+        )
+    return NetworkStats(
+        graph.name, accelerator.name, batch, accelerator.clock, array.pes, tuple(rows)
+    )
