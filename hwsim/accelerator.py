@@ -31,7 +31,8 @@ class Memory:
     """One on-chip memory.
 
     holds: what is stored in it. keeps_tensors: whole tensors stay in it from producer to last
-    reader (otherwise it holds tiles or streams). energy: of one bit read or written.
+    reader (otherwise it holds tiles or streams). fit: whether a layer is to have its whole
+    operands in it, which caps its widths, or only a tile. energy: of one bit read or written.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Memory:
     holds: tuple[Operand, ...]
     energy: PicojoulePerBit
     keeps_tensors: bool = False
+    fit: Literal["layer", "tile"] = "tile"
 
     def __post_init__(self) -> None:
         _at_least(1, capacity=self.capacity)

@@ -1,0 +1,114 @@
+"""Fit: the caps that keep each layer's operands inside the chip's memories.
+
+As in the method's paper, a layer fits when its weights, and its input and output alive together,
+stay within the on-chip memory that holds them; points beyond the cap leave the curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hwsim.accelerator import Accelerator, Memory
+from hwsim.graph import Layer, LayerGraph
+from quant.budget import Cap, Kind
+
+MIN_MEAN_BITS = 2  # assumed: below two bits a value on average a layer is not worth squeezing
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Operands that no sensible width brings inside a memory; the simulator tiles them.
+
+    mean_bits: what would be left for each value.
+    """
+
+    layer: str
+    memory: str
+    mean_bits: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    caps: tuple[Cap, ...]
+    unfit: tuple[Unfit, ...]
+
+
+def alive_tensors(graph: LayerGraph) -> dict[str, tuple[str, ...]]:
+    """Tensors that are on chip while each layer runs: its inputs, its output, and those that a
+    later layer still reads."""
+    alive: list[str] = []
+    found = {}
+    for position, layer in enumerate(graph):
+        alive.append(layer.name)
+        found[layer.name] = tuple(alive)
+        alive = [name for name in alive if graph.last_reader[name] > position]
+    return found
+
+
+def fit_caps(
+    graph: LayerGraph,
+    accelerator: Accelerator,
+    batch: int = 1,
+    fixed: Mapping[tuple[Kind, str], int] | None = None,
+    min_mean_bits: float = MIN_MEAN_BITS,
+) -> Fit:
+    """Caps of every layer in the memories that are to hold whole layers (`fit = "layer"`).
+
+    Memories that keep tensors from layer to layer are capped with all tensors alive. A layer that
+    would fit only below min_mean_bits a value is left out and listed as unfit. fixed: widths that
+    the budget fixes, which take their room first. Raises ValueError for a memory that holds
+    weights and activations of a batch above 1: their bits do not grow alike.
+    """
+    alive = alive_tensors(graph)
+    fixed = fixed or {}
+    caps: list[Cap] = []
+    unfit: list[Unfit] = []
+    for memory in accelerator.memory:
+        if memory.fit != "layer":
+            continue
+        both = "weights" in memory.holds and "ifmap" in memory.holds
+        if both and batch > 1:
+            raise ValueError(
+                f"accelerator {accelerator.name!r}: memory {memory.name!r} holds weights and "
+                f"activations, which caps cannot weigh together at batch {batch}; use batch 1"
+            )
+        for layer in graph:
+            members, overhead = _members(layer, memory, alive, accelerator.metadata.bits)
+            if not members:
+                continue
+            limit = memory.capacity if "weights" in memory.holds else memory.capacity // batch
+            sizes = {member: _values(graph, member) for member in members}
+            free = {m: values for m, values in sizes.items() if m not in fixed}
+            room = limit - overhead - sum(sizes[m] * fixed[m] for m in members if m in fixed)
+            if not free:
+                continue
+            mean = room / sum(free.values())
+            if mean < min_mean_bits:
+                unfit.append(Unfit(layer.name, memory.name, max(0.0, mean)))
+                continue
+            caps.append(Cap(f"{layer.name} in {memory.name}", members, limit, overhead))
+    return Fit(tuple(caps), tuple(unfit))
+
+
+def _members(
+    layer: Layer, memory: Memory, alive: Mapping[str, tuple[str, ...]], metadata_bits: int
+) -> tuple[tuple[tuple[Kind, str], ...], int]:
+    members: list[tuple[Kind, str]] = []
+    overhead = 0
+    if "weights" in memory.holds and layer.weighted:
+        members.append(("weights", layer.name))
+        overhead = metadata_bits * layer.out_channels
+    if "ifmap" in memory.holds and layer.kind != "input":
+        names = [tensor.name for tensor in layer.inputs] + [layer.name]
+        tensors = alive[layer.name] if memory.keeps_tensors else tuple(dict.fromkeys(names))
+        members += [("activations", name) for name in tensors]
+    return tuple(members), overhead
+
+
+def _values(graph: LayerGraph, member: tuple[Kind, str]) -> int:
+    kind, name = member
+    layer = graph[name]
+    if kind == "activations":
+        return layer.output.values
+    return layer.out_channels * layer.weights_per_channel
