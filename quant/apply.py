@@ -14,23 +14,24 @@ from quant.calibration import Recipe, calibrate
 from quant.curves import RDCurves
 from quant.images import LabelledImages
 from quant.network import Network, Parameters
-from quant.quantizer import ActivationQuantizer
-from quant.sweep import Rounder, nearest
+from quant.quantizer import ActivationQuantizer, DeadZoneQuantizer
+from quant.sweep import NEAREST, Rounder
 
 
 @dataclass(frozen=True)
 class QuantizedNetwork:
     """A network that computes with quantised weights and activations; call it on images.
 
-    parameters: {layer: (quantised weight (out, K), corrected bias (out,))}. activations: for every
+    parameters: {layer: (quantised weight (out, K), corrected bias (out,))}. weights: the quantiser
+    of each layer's weights, with their widths and steps. activations: for every
     layer, the quantiser of its output tensor, or one a channel where their widths differ.
     """
 
     network: Network
     bits: BitWidths
     parameters: Parameters
+    weights: dict[str, DeadZoneQuantizer]
     activations: dict[str, ActivationQuantizer | tuple[ActivationQuantizer, ...]]
-    recipe: Recipe
 
     def __call__(self, images: Tensor) -> Tensor:
         """images (batch, channels, height, width) -> logits (batch, classes)."""
@@ -47,10 +48,7 @@ class QuantizedNetwork:
 
     def index(self, layer: str) -> np.ndarray:
         """(out, K) stored indices of a layer's weights, for `packing.pack` with its widths."""
-        folded = self.network.layers[layer]
-        widths = torch.from_numpy(self.bits.weight(folded.layer))
-        quantizer = self.recipe.weight_quantizer(folded.layer, folded.weight, widths)
-        return quantizer.index(self.parameters[layer][0]).numpy()
+        return self.weights[layer].index(self.parameters[layer][0]).numpy()
 
 
 def quantize(
@@ -58,7 +56,7 @@ def quantize(
     bits: BitWidths,
     source: RDCurves | Recipe | Tensor | LabelledImages,
     *,
-    rounder: Rounder = nearest,
+    rounder: Rounder = NEAREST,
     seed: int = 0,
 ) -> QuantizedNetwork:
     """The network at the given widths.
@@ -76,14 +74,14 @@ def quantize(
         _check_same(network, recipe, source.network)
     else:
         recipe = calibrate(network, source, seed=seed)
-    parameters = {}
+    parameters, weights = {}, {}
     for name, folded in network.layers.items():
         widths = torch.from_numpy(bits.weight(folded.layer))
-        weight = rounder(folded, widths, recipe)
+        weights[name], weight = rounder(folded, widths, recipe)
         shift = recipe.mean_shift(folded.layer, weight - folded.weight)
         parameters[name] = (weight, folded.bias - shift)
     activations = {layer.name: _quantizers(layer, bits, recipe) for layer in network.graph}
-    return QuantizedNetwork(network, bits, parameters, activations, recipe)
+    return QuantizedNetwork(network, bits, parameters, weights, activations)
 
 
 def _quantizers(

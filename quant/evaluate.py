@@ -73,6 +73,8 @@ def evaluate(
     Raises ValueError for missing or misshapen labels, for no images, and for a class that the
     network does not know.
     """
+    if not len(images):
+        raise ValueError("evaluate: there are no images")
     hits1 = hits5 = agreed = count = 0
     distortion = divergence = 0.0
     for batch, wanted in _batches(images, labels):
@@ -95,8 +97,6 @@ def evaluate(
         count += size
         if progress:
             progress("evaluate", count, len(images))
-    if not count:
-        raise ValueError("evaluate: there are no images")
     return Accuracy(
         top1=hits1 / count,
         top5=hits5 / count,

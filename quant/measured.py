@@ -18,7 +18,7 @@ from quant.curves import WIDTHS, LayerCurve, RDCurves, TensorCurve
 from quant.images import LabelledImages
 from quant.network import AtOutput, Network, Parameters
 from quant.quantizer import ActivationQuantizer
-from quant.sweep import Rounder, nearest, weight_errors
+from quant.sweep import NEAREST, Rounder, weight_errors
 
 _BATCH = 64
 
@@ -55,7 +55,7 @@ def measured_channels(
     metric: str = "logits",
     seed: int = 0,
     recipe: Recipe | None = None,
-    rounder: Rounder = nearest,
+    rounder: Rounder = NEAREST,
     progress: Progress | None = None,
 ) -> dict[str, np.ndarray]:
     """{layer: (n, 9) distortion} of the output channels {layer: (n,) indices}, each on its own.
@@ -124,7 +124,7 @@ def measured(
     metric: str = "logits",
     seed: int = 0,
     recipe: Recipe | None = None,
-    rounder: Rounder = nearest,
+    rounder: Rounder = NEAREST,
     progress: Progress | None = None,
     activations: bool = True,
 ) -> RDCurves:
@@ -157,7 +157,7 @@ def measured(
             "images": len(images),
             "seed": seed,
             "mean_correction": True,
-            "rounding": getattr(rounder, "name", "nearest"),
+            "rounding": rounder.name,
         },
         steps=recipe.to_arrays(),
     )

@@ -48,6 +48,11 @@ def _operation(node: Node) -> str:
     return getattr(node.target, "_opname", None) or str(node.target).split(".")[-2]
 
 
+def _node(argument: Any) -> Node:
+    assert isinstance(argument, Node)
+    return argument
+
+
 def _fold(weight: Tensor, bias: Tensor, norm: Sequence[Any]) -> tuple[Tensor, Tensor]:
     """weight (out, K) and bias of the convolution that equals convolution and batch norm.
 
@@ -169,7 +174,7 @@ class Network:
             raise ValueError(
                 f"network {self.name!r}: the weights of layer {layer.name!r} depend on the input"
             )
-        stored = plan.constants[weight_node]  # type: ignore[index]
+        stored = plan.constants[weight_node]
         if operation in _PRODUCTS and operation != "linear":
             stored = stored.t()
         weight = stored.reshape(stored.shape[0], -1).to(torch.float32)
@@ -223,7 +228,7 @@ class Network:
             elif node.name in self._layer_at:
                 value = self._product(node, self._layer_at[node.name], values, own, at_input)
             elif node.name in self._norms:
-                value = values[node.args[0]]  # type: ignore[index]
+                value = values[_node(node.args[0])]
                 if "native" in _operation(node):
                     value = (value, None, None)
             else:
@@ -248,7 +253,7 @@ class Network:
         weight, bias = parameters[name]
         operation = _operation(node)
         source = node.args[_PRODUCTS.get(operation, 0)]
-        x = values[source]  # type: ignore[index]
+        x = values[_node(source)]
         if at_input is not None:
             at_input(name, x)
         shape = self.layers[name].shape

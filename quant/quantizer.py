@@ -66,10 +66,9 @@ class DeadZoneQuantizer:
 def _levels(x: Tensor, bits: Tensor, step: Tensor, rounding: float = 0.5) -> Tensor:
     """Whole multiples of `step` for x; bits and step broadcast against x."""
     scaled = x / step
-    if rounding < 0.5:
+    level = scaled.round()
+    if rounding < 0.5:  # at 0.5 this would be the same but for ties
         level = scaled.sign() * (scaled.abs() + rounding).floor()
-    else:  # the same as above but for ties, and faster
-        level = scaled.round()
     half = torch.where(bits > 0, 2.0 ** (bits - 1), 0.0).to(x.dtype)
     level = torch.minimum(torch.maximum(level, -half), (half - 1).clamp(min=0))
     if (bits == 1).any():

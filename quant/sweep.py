@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,9 +25,33 @@ from quant.curves import WIDTHS, LayerCurve, RDCurves, TensorCurve
 from quant.images import LabelledImages
 from quant.network import FoldedLayer, Network
 from quant.patches import per_channel
-from quant.quantizer import ActivationQuantizer
+from quant.quantizer import ActivationQuantizer, DeadZoneQuantizer
 
-Rounder = Callable[[FoldedLayer, Tensor, Recipe], Tensor]
+
+class Rounder(Protocol):
+    """Rounds a layer's weights: (layer, widths (out,), recipe) -> its quantiser and the rounded
+    weights (out, K), which are values of that quantiser."""
+
+    name: str
+
+    def __call__(
+        self, folded: FoldedLayer, bits: Tensor, recipe: Recipe
+    ) -> tuple[DeadZoneQuantizer, Tensor]: ...
+
+
+class Nearest:
+    """Each weight on its own to the nearest level of its channel."""
+
+    name = "nearest"
+
+    def __call__(
+        self, folded: FoldedLayer, bits: Tensor, recipe: Recipe
+    ) -> tuple[DeadZoneQuantizer, Tensor]:
+        quantizer = recipe.weight_quantizer(folded.layer, folded.weight, bits)
+        return quantizer, quantizer(folded.weight)
+
+
+NEAREST = Nearest()
 
 
 def sign_probe(logits: Tensor, generator: torch.Generator) -> Tensor:
@@ -51,18 +76,13 @@ METRICS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 }
 
 
-def nearest(folded: FoldedLayer, bits: Tensor, recipe: Recipe) -> Tensor:
-    """(out, K) weights of a layer, each rounded to the nearest level of its channel."""
-    return recipe.weight_quantizer(folded.layer, folded.weight, bits)(folded.weight)
-
-
-def weight_errors(folded: FoldedLayer, recipe: Recipe, rounder: Rounder = nearest) -> Tensor:
+def weight_errors(folded: FoldedLayer, recipe: Recipe, rounder: Rounder = NEAREST) -> Tensor:
     """(out, 9, K) moves d of each channel's weights at widths 0..8."""
     channels = len(folded.weight)
     errors = folded.weight.new_empty(channels, WIDTHS, folded.weight.shape[1])
     for bits in range(WIDTHS):
         widths = torch.full((channels,), bits, dtype=torch.int64)
-        errors[:, bits] = rounder(folded, widths, recipe) - folded.weight
+        errors[:, bits] = rounder(folded, widths, recipe)[1] - folded.weight
     return errors
 
 
@@ -129,7 +149,7 @@ def sweep(
     progress: Progress | None = None,
     activations: bool = True,
     recipe: Recipe | None = None,
-    rounder: Rounder = nearest,
+    rounder: Rounder = NEAREST,
 ) -> RDCurves:
     """RDCurves of a network: first-order distortion of its output, mean-corrected.
 
@@ -198,7 +218,7 @@ def sweep(
             "probes": probes,
             "seed": seed,
             "mean_correction": True,
-            "rounding": getattr(rounder, "name", "nearest"),
+            "rounding": rounder.name,
         },
         steps=recipe.to_arrays(),
     )
