@@ -91,15 +91,17 @@ def dual_value(
 
 
 def _refine(steps: list[GroupSteps], rows: np.ndarray, room: np.ndarray) -> np.ndarray:
-    # a limit without any room has no interior: its members stay where they are, and its
-    # multiplier is left to `polish`
+    # a limit without any room has no interior: its members stay where they are, for which its
+    # multiplier need only be large; `polish` lowers it
     full = room <= 0
     stuck = [bool((row[full] > 0).any()) for row in rows.T]
     cuts = [
         np.unique(np.linspace(0, 0 if fixed else len(s.loss), _PIECES + 1).astype(int))
         for s, fixed in zip(steps, stuck, strict=True)
     ]
-    best, least = np.zeros(len(room)), np.inf
+    highest = max(float(-s.loss[0]) for s in steps if len(s.loss))
+    dear = np.where(full, highest / np.where(rows > 0, rows, np.inf).min(axis=1), 0.0)
+    best, least = dear, np.inf
     if all(len(cut) < 2 for cut in cuts):
         return best
     for _ in range(_ROUNDS):
@@ -107,7 +109,7 @@ def _refine(steps: list[GroupSteps], rows: np.ndarray, room: np.ndarray) -> np.n
             (np.diff(s.drop[cut]) / np.diff(s.rate[cut]), np.diff(s.rate[cut]))
             for s, cut in zip(steps, cuts, strict=True)
         ]
-        multipliers = np.zeros(len(room))
+        multipliers = dear.copy()
         multipliers[~full] = interior_multipliers(
             np.concatenate([gain for gain, _ in parts]),
             np.concatenate([rate for _, rate in parts]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -27,6 +28,18 @@ def test_an_allocation_comes_back_from_its_file(answer: Allocation, tmp_path: Pa
     assert back.to_json() == answer.to_json()
     assert back.constraints == answer.constraints
     assert back.relative_gap == answer.relative_gap
+
+
+def test_the_gap_is_relative_to_the_distortion(answer: Allocation) -> None:
+    other = dataclasses.replace(
+        answer, weight_distortion=3.0, activation_distortion=1.0, lower_bound=3.0
+    )
+    assert other.predicted_distortion == 4
+    assert other.relative_gap == 0.25
+    nothing = dataclasses.replace(
+        answer, weight_distortion=0.0, activation_distortion=0.0, lower_bound=0.0
+    )
+    assert nothing.relative_gap == 0
 
 
 def test_bit_widths_are_read_from_an_allocation_file(answer: Allocation, tmp_path: Path) -> None:

@@ -118,17 +118,6 @@ BUDGETS = {
             for t in c.activations[::2]
         ),
     ),
-    "a memory without room": lambda c: Budget(
-        activation_bits=6,
-        caps=(
-            *chain_caps(c, 5.2)[1:],
-            Cap(
-                "full",
-                (("activations", "layer0"), ("activations", "layer1")),
-                c.activations[0].values + c.activations[1].values,
-            ),
-        ),
-    ),
     "memories and metadata": lambda c: Budget(
         weight_bits=4, activation_bits=6, metadata_bits=48, caps=memory_caps(c, 4.3)
     ),
@@ -141,6 +130,20 @@ BUDGETS = {
 def test_the_bound_is_the_value_of_the_linear_programme(name: str, seed: int) -> None:
     curves = convex_curves(np.random.default_rng(seed), layers=10, channels=20, tensors=12)
     budget = BUDGETS[name](curves)
+    answer = allocate(curves, budget)
+    assert answer.lower_bound == pytest.approx(linear_bound(build(curves, budget)), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_bound_holds_its_value_where_some_memories_have_no_room(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    curves = convex_curves(rng, layers=6, channels=10, tensors=10)
+    caps = [*chain_caps(curves, 5.2), *memory_caps(curves, 4.3)]
+    for i in rng.permutation(len(caps))[:3]:  # down to 1 bit for tensors and none for weights
+        tensors = [name for kind, name in caps[i].members if kind == "activations"]
+        least = sum(curves.activation(name).values for name in tensors)
+        caps[i] = Cap(caps[i].name, caps[i].members, least)
+    budget = Budget(weight_bits=4, activation_bits=6, caps=tuple(caps))
     answer = allocate(curves, budget)
     assert answer.lower_bound == pytest.approx(linear_bound(build(curves, budget)), rel=1e-6)
 
@@ -165,3 +168,13 @@ def test_tensors_in_a_chain_of_memories_are_allocated_as_well_as_by_the_solver(s
     assert highs.getModelStatus() == highspy.HighsModelStatus.kOptimal
     best = highs.getInfo().objective_function_value
     assert allocate(curves, budget).predicted_distortion <= best * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_weights_take_what_the_large_steps_of_tensors_leave(seed: int) -> None:
+    curves = convex_curves(np.random.default_rng(seed), layers=12, channels=20, tensors=5)
+    total = int(3 * curves.weight_values + 0.02 * 5 * curves.activation_values)
+    budget = Budget(total_bits=total, activation_rate=0.02)
+    highs = programme(build(curves, budget), whole=True, seconds=20)
+    bound = float(highs.getInfo().mip_dual_bound)
+    assert allocate(curves, budget).predicted_distortion <= bound * (1 + 2e-4)
