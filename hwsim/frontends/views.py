@@ -21,8 +21,9 @@ class Seen:
 def reshaped_axis(shape: Shape, axis: int, new_shape: Shape) -> int:
     """The axis of `new_shape` that holds the channels after a row-major reshape.
 
-    Channels merged with other axes are on the merged axis; channels split over several axes are on
-    the innermost of them. An axis of size 1 keeps its place as far as there is one.
+    It is the innermost axis along which the channel changes: channels merged with other axes are
+    on the merged axis, channels split over several axes are on the innermost of them. An axis of
+    size 1 keeps its place as far as there is one.
     """
     if shape[axis] > 1:
         inner = prod(shape[axis + 1 :])
@@ -30,7 +31,8 @@ def reshaped_axis(shape: Shape, axis: int, new_shape: Shape) -> int:
         stride = 1
         for new_axis in reversed(range(len(new_shape))):
             size = new_shape[new_axis]
-            if size > 1 and stride < outer and stride * size > inner:
+            within_a_channel = inner % (stride * size) == 0
+            if size > 1 and not within_a_channel and stride % outer:
                 return new_axis
             stride *= size
     return min(axis, len(new_shape) - 1)
