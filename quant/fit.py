@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from hwsim.accelerator import Accelerator, Memory
 from hwsim.graph import Layer, LayerGraph
 from quant.budget import Cap, Kind
@@ -50,7 +52,7 @@ def fit_caps(
     graph: LayerGraph,
     accelerator: Accelerator,
     batch: int = 1,
-    fixed: Mapping[tuple[Kind, str], int] | None = None,
+    fixed: Mapping[tuple[Kind, str], int | np.ndarray] | None = None,
     min_mean_bits: float = MIN_MEAN_BITS,
 ) -> Fit:
     """Caps of every layer in the memories that are to hold whole layers (`fit = "layer"`).
@@ -80,7 +82,11 @@ def fit_caps(
             limit = memory.capacity if "weights" in memory.holds else memory.capacity // batch
             sizes = {member: _values(graph, member) for member in members}
             free = {m: values for m, values in sizes.items() if m not in fixed}
-            room = limit - overhead - sum(sizes[m] * fixed[m] for m in members if m in fixed)
+            room = (
+                limit
+                - overhead
+                - sum(int(sizes[m] * np.mean(fixed[m])) for m in members if m in fixed)
+            )
             if not free:
                 continue
             mean = room / sum(free.values())

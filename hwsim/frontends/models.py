@@ -99,7 +99,7 @@ def from_spec(spec: str, image_size: int | None = None) -> LayerGraph:
         return layer_graph(read_program(spec), Path(spec).stem)[0]
     if ":" not in spec:
         return from_name(spec, image_size)
-    made = _call(spec)
+    made = call_spec(spec)
     name = spec.split(":")[1]
     if isinstance(made, LayerGraph):
         return made
@@ -114,7 +114,8 @@ def from_spec(spec: str, image_size: int | None = None) -> LayerGraph:
     )
 
 
-def _call(spec: str) -> object:
+def call_spec(spec: str) -> object:
+    """What 'package.module:function' returns. Raises ValueError if it is not there."""
     module_name, _, function_name = spec.partition(":")
     try:
         module = importlib.import_module(module_name)

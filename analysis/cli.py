@@ -1,0 +1,244 @@
+"""chipfit: the command. Parsing and errors only; the work is in `commands`, imported when needed.
+
+Nothing heavy is imported here, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NoReturn
+
+OK, FAILED, INTERRUPTED = 0, 2, 130
+
+MODEL_HELP = (
+    "digits, a torchvision classifier (see `chipfit models`), a saved torch.export program (.pt2), "
+    "or package.module:function"
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line, with a did-you-mean."""
+
+    def error(self, message: str) -> NoReturn:
+        if "unrecognized arguments" in message:
+            known = [option for action in self._actions for option in action.option_strings]
+            for word in message.split(": ", 1)[1].split():
+                near = get_close_matches(word.split("=")[0], known, n=1)
+                if near:
+                    message += f"; did you mean {near[0]}?"
+                    break
+        if "invalid choice" in message and "command" in message:
+            near = get_close_matches(message.split("'")[1], COMMANDS, n=1)
+            message = f"there is no command {message.split(chr(39))[1]!r}"
+            message += f"; did you mean {near[0]}?" if near else f"; there is {', '.join(COMMANDS)}"
+        self.exit(FAILED, f"chipfit: error: {message} (try {self.prog} --help)\n")
+
+
+def positive_int(text: str) -> int:
+    return _number(text, int, 1)
+
+
+def natural(text: str) -> int:
+    return _number(text, int, 0)
+
+
+def average_bits(text: str) -> float:
+    value = float(_number(text, float, 0))
+    if not value <= 8:
+        raise argparse.ArgumentTypeError(f"expected a number of bits in 0..8, got {text!r}")
+    return value
+
+
+def _number(text: str, kind: type, lowest: int) -> int:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not lowest <= value < 10**9:
+        wanted = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"expected {wanted} of at least {lowest}, got {text!r}")
+    return value
+
+
+def size_bits(text: str) -> int:
+    """'4MB' or '4 MB' to bits."""
+    from hwsim.schema import parse_quantity
+
+    try:
+        return int(parse_quantity(text, "bit"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _sources(parser: Parser, images: bool = True) -> None:
+    parser.add_argument("--weights", metavar="FILE", help="trained weights (.safetensors)")
+    if images:
+        parser.add_argument(
+            "--images",
+            metavar="DIR",
+            help="labelled images: a folder with labels.csv or one sub-folder a class, or a .npz",
+        )
+    parser.add_argument("--image-size", type=positive_int, metavar="N", help="pixels a side")
+    parser.add_argument(
+        "--seed", type=natural, default=0, help="of every random choice (default 0)"
+    )
+
+
+def _measuring(parser: Parser) -> None:
+    parser.add_argument("--calibration", type=positive_int, default=96, metavar="N",
+                        help="calibration images (default 96)")  # fmt: skip
+    parser.add_argument("--probes", type=positive_int, default=2, metavar="N",
+                        help="random vectors an image (default 2)")  # fmt: skip
+
+
+def _run(parser: Parser) -> None:
+    parser.add_argument("model", nargs="?", default="digits", help=f"{MODEL_HELP} (default digits)")
+    parser.add_argument("--bits", type=average_bits, default=None,
+                        help="average bits of a weight (default 4; 3 for digits)")  # fmt: skip
+    parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
+                        help="average bits of an activation (default 8)")  # fmt: skip
+    parser.add_argument("--on", action="append", metavar="ACCEL",
+                        help="accelerator, preset or .toml; may be repeated (default: all "
+                        "presets of the mission, tpu_v1 and eyeriss_v1)")  # fmt: skip
+    parser.add_argument("--batch", type=positive_int, default=1, help="images at once (default 1)")
+    parser.add_argument("--curves", metavar="FILE", help="use these curves instead of measuring")
+    parser.add_argument("-o", "--output", metavar="DIR", help="folder (default runs/MODEL)")
+    _sources(parser)
+    _measuring(parser)
+
+
+def _simulate(parser: Parser) -> None:
+    parser.add_argument("model", help=f"{MODEL_HELP}, alexnet_paper or vgg16_paper")
+    parser.add_argument("--on", default="tpu_v1", metavar="ACCEL", help="preset or .toml")
+    parser.add_argument("--bits", default="8", metavar="B",
+                        help="an int, a pair such as W4A8, or an allocation file")  # fmt: skip
+    parser.add_argument("--batch", type=positive_int, default=1, help="images at once (default 1)")
+    parser.add_argument("--mapping", metavar="FILE",
+                        help="mappings of a row-stationary array: a preset or a .toml")  # fmt: skip
+    parser.add_argument("--image-size", type=positive_int, metavar="N", help="pixels a side")
+    parser.add_argument("--json", metavar="FILE", help="write the result; - for standard output")
+
+
+def _curves(parser: Parser) -> None:
+    parser.add_argument("model", help=MODEL_HELP)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="curves file (.npz)")
+    parser.add_argument("--metric", choices=("logits", "kl"), default="logits")
+    _sources(parser)
+    _measuring(parser)
+    parser.add_argument("--json", metavar="FILE", help="write a summary; - for standard output")
+
+
+def _allocate(parser: Parser) -> None:
+    parser.add_argument("curves", help="curves file (.npz), or digits")
+    parser.add_argument("--bits", type=average_bits, help="average bits of a weight")
+    parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
+                        help="average bits of an activation (default 8)")  # fmt: skip
+    parser.add_argument("--size", type=size_bits, metavar="SIZE",
+                        help="all weights with their metadata, such as 4MB")  # fmt: skip
+    parser.add_argument("--joint-bits", type=size_bits, metavar="SIZE",
+                        help="one budget over weights and activations together")  # fmt: skip
+    parser.add_argument("--on", metavar="ACCEL", help="keep each layer on this chip")
+    parser.add_argument("--model", help="the network, for --on (default: named by the curves)")
+    parser.add_argument("--batch", type=positive_int, default=1, help="for --on (default 1)")
+    parser.add_argument("--per-layer", action="store_true", help="one width a layer")
+    parser.add_argument("-o", "--output", metavar="FILE", help="allocation file (.json)")
+    parser.add_argument("--json", metavar="FILE", help="write a summary; - for standard output")
+
+
+def _evaluate(parser: Parser) -> None:
+    parser.add_argument("model", help=MODEL_HELP)
+    parser.add_argument("--bits", required=True, metavar="B",
+                        help="an int, a pair such as W4A8, or an allocation file")  # fmt: skip
+    parser.add_argument("--curves", metavar="FILE",
+                        help="take the quantisers from these curves")  # fmt: skip
+    _sources(parser)
+    _measuring(parser)
+    parser.add_argument("--json", metavar="FILE", help="write the result; - for standard output")
+
+
+def _models(parser: Parser) -> None:
+    parser.add_argument("name", nargs="?", help="show the layers of one network")
+    parser.add_argument("--image-size", type=positive_int, metavar="N", help="pixels a side")
+    parser.add_argument("--json", metavar="FILE", help="write the list; - for standard output")
+
+
+def _accelerators(parser: Parser) -> None:
+    parser.add_argument("name", nargs="?", help="show one: a preset, or a .toml to check")
+    parser.add_argument("--json", metavar="FILE", help="write it; - for standard output")
+
+
+def _mappings(parser: Parser) -> None:
+    parser.add_argument("layer", help="LAYER of --model")
+    parser.add_argument("--model", required=True, help=MODEL_HELP)
+    parser.add_argument("--on", default="eyeriss_v1", metavar="ACCEL", help="preset or .toml")
+    parser.add_argument("--bits", default="16", metavar="B", help="an int or W4A8 (default 16)")
+    parser.add_argument("--batch", type=positive_int, default=1, help="images at once (default 1)")
+    parser.add_argument("--count", type=positive_int, default=10, help="how many (default 10)")
+    parser.add_argument("--image-size", type=positive_int, metavar="N", help="pixels a side")
+    parser.add_argument("--json", metavar="FILE", help="write them; - for standard output")
+
+
+COMMANDS = {
+    "run": (_run, "the main job: curves, allocation, accuracy, simulation, report"),
+    "simulate": (_simulate, "one network on one accelerator"),
+    "curves": (_curves, "rate-distortion curves of every channel"),
+    "allocate": (_allocate, "bit widths from curves, under a budget"),
+    "evaluate": (_evaluate, "accuracy of a network at given widths"),
+    "mappings": (_mappings, "the best row-stationary mappings of a layer"),
+    "models": (_models, "networks that there are"),
+    "accelerators": (_accelerators, "accelerators that there are"),
+}
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="chipfit",
+        description="Bit width of every channel by rate-distortion optimisation, judged on "
+        "cycle-level simulators of real accelerators.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="command", parser_class=Parser)
+    for name, (add, text) in COMMANDS.items():
+        add(commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + "."))
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    try:
+        options = parser.parse_args(arguments)
+        if options.version:
+            from importlib.metadata import version
+
+            print(f"chipfit {version('chipfit')}")
+            return OK
+        if options.command is None:
+            parser.print_help()
+            return OK
+        from analysis import commands
+
+        command = getattr(commands, options.command)
+        options.argv = ["chipfit", *arguments]
+        command(options)
+        sys.stdout.flush()
+    except SystemExit as error:  # argparse: help is 0, a mistake is 2
+        return int(error.code or 0)
+    except ValueError as error:
+        print(f"chipfit: error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("chipfit: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of standard output has gone: not our mistake
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,356 @@
+"""What each command does: read what it names, call the verb, print or write the result."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from analysis.progress import ProgressBars
+from analysis.summary import columns
+from hwsim.accelerator import load_accelerator, preset_names
+from hwsim.bits import BitWidths
+from hwsim.files import write_atomically
+
+if TYPE_CHECKING:
+    from quant.curves import RDCurves
+
+DEFAULT_ACCELERATORS = ("tpu_v1", "eyeriss_v1")
+
+
+def _emit(target: str | None, data: object, lines: Iterable[str]) -> None:
+    """Print lines for a person; or write JSON to a file, or it alone to standard output for -."""
+    if target == "-":
+        json.dump(data, sys.stdout, indent=1)
+        print()
+        return
+    if target is not None:
+        write_atomically(target, json.dumps(data, indent=1) + "\n")
+    for line in lines:
+        print(line)
+
+
+def simulate(options: Namespace) -> None:
+    from analysis.sources import load_graph
+    from hwsim.simulate import simulate as run_simulation
+
+    accelerator = load_accelerator(options.on)
+    bits = BitWidths.parse(options.bits)
+    graph = load_graph(options.model, options.image_size)
+    mappings = None
+    if options.mapping:
+        from hwsim.row_stationary import load_mappings
+
+        mappings = load_mappings(options.mapping)
+    stats = run_simulation(graph, accelerator, bits, options.batch, mappings)
+    rows = [["layer", "kind", "cycles", "stall", "util %", "DRAM kbit", "energy uJ", "fits"]]
+    for layer in stats.layers:
+        rows.append(
+            [
+                layer.name,
+                layer.kind,
+                f"{layer.cycles:,}",
+                f"{layer.stall_cycles:,}",
+                f"{100 * layer.macs / (stats.pes * layer.cycles) if layer.cycles else 0:.1f}",
+                f"{layer.dram_bits / 1e3:,.1f}",
+                f"{layer.energy_pj / 1e6:,.2f}",
+                "yes" if layer.fits_on_chip else "no",
+            ]
+        )
+    total = (
+        f"{graph.name} on {accelerator.name}, bits {options.bits}, batch {options.batch}: "
+        f"{stats.cycles:,} cycles ({1e3 * stats.seconds:.4g} ms), {stats.stall_cycles:,} of them "
+        f"waiting for DRAM; {stats.dram_bits / 8e6:.2f} MB over DRAM; "
+        f"{stats.energy_pj / 1e9:.3g} mJ; utilisation {100 * stats.utilisation:.1f} %"
+    )
+    _emit(options.json, stats.to_json(options.bits), [*columns(rows), total])
+
+
+def curves(options: Namespace) -> None:
+    from analysis.sources import load_image_sets, load_network
+    from quant.sweep import sweep
+
+    network = load_network(options.model, options.weights, options.image_size)
+    images = load_image_sets(
+        options.model, network, options.images, options.calibration, options.seed
+    )
+    with ProgressBars() as progress:
+        found = sweep(
+            network,
+            images.calibration,
+            probes=options.probes,
+            metric=options.metric,
+            seed=options.seed,
+            progress=progress,
+        )
+    found.save(options.output)
+    channels = sum(curve.channels for curve in found.weights)
+    summary = {
+        "model": found.network,
+        "layers": len(found.weights),
+        "channels": channels,
+        "activation_tensors": len(found.activations),
+        "method": dict(found.method),
+        "file": options.output,
+    }
+    line = f"{channels:,} channels of {len(found.weights)} layers at 0..8 bits: {options.output}"
+    _emit(options.json, summary, [line])
+
+
+def _load_curves(name: str) -> RDCurves:
+    """Curves from a file, or those of the embedded network, measured with the default options."""
+    from analysis.sources import EMBEDDED, load_image_sets, load_network
+    from quant.curves import RDCurves
+
+    if name != EMBEDDED:
+        return RDCurves.load(name)
+    from quant.sweep import sweep
+
+    network = load_network(EMBEDDED, None)
+    images = load_image_sets(EMBEDDED, network, None, 96, 0)
+    return sweep(network, images.calibration)
+
+
+def allocate(options: Namespace) -> None:
+    from analysis.sources import load_graph
+    from analysis.study import input_widths
+    from quant import allocate as methods
+    from quant.budget import Budget
+    from quant.fit import Fit, fit_caps
+
+    if options.bits is None and options.size is None and options.joint_bits is None:
+        raise ValueError("allocate: give a budget: --bits, --size or --joint-bits")
+    accelerator = load_accelerator(options.on) if options.on else None
+    found = _load_curves(options.curves)
+    graph = load_graph(options.model or found.network)
+    fixed = input_widths(graph)
+    has_activations = bool(found.activations)
+    fit = Fit((), ())
+    if accelerator is not None:
+        fit = fit_caps(graph, accelerator, options.batch, fixed)
+    metadata = (accelerator or load_accelerator("tpu_v1")).metadata.bits if options.size else 0
+    budget = Budget(
+        weight_bits=options.bits,
+        activation_bits=options.activation_bits if has_activations else None,
+        weight_total_bits=options.size,
+        total_bits=options.joint_bits,
+        caps=fit.caps,
+        fixed=fixed if has_activations else {},
+        metadata_bits=metadata,
+    )
+    choose = methods.per_layer if options.per_layer else methods.allocate
+    allocation = choose(found, budget)
+    allocation.bits.check(graph)
+    if options.output:
+        allocation.save(options.output)
+    lines = [
+        f"{found.network}: {allocation.average_weight_bits:.3f} bits a weight, "
+        f"{allocation.average_activation_bits:.3f} an activation; predicted distortion "
+        f"{allocation.predicted_distortion:.6g}, at most {100 * allocation.relative_gap:.4f} % "
+        f"above the best (lower bound {allocation.lower_bound:.6g})",
+        *(f"binds: {c.name} ({c.used_bits:,.0f} of {c.limit_bits:,.0f} bits)"
+          for c in allocation.binding),
+        *(f"does not fit: {u.layer} in {u.memory} ({u.mean_bits:.2f} bits a value left)"
+          for u in fit.unfit),
+    ]  # fmt: skip
+    if options.output:
+        lines.append(options.output)
+    summary = allocation.to_json()
+    summary |= {
+        "predicted_distortion": allocation.predicted_distortion,
+        "relative_gap": allocation.relative_gap,
+        "unfit": [vars(u) for u in fit.unfit],
+    }
+    _emit(options.json, summary, lines)
+
+
+def evaluate(options: Namespace) -> None:
+    from analysis.sources import load_image_sets, load_network
+    from quant.apply import quantize
+    from quant.curves import RDCurves
+    from quant.evaluate import evaluate as measure
+
+    bits = BitWidths.parse(options.bits)
+    source = RDCurves.load(options.curves) if options.curves else None
+    network = load_network(options.model, options.weights, options.image_size)
+    bits.check(network.graph)
+    images = load_image_sets(
+        options.model, network, options.images, options.calibration, options.seed
+    )
+    quantized = quantize(network, bits, source or images.calibration, seed=options.seed)
+    with ProgressBars() as progress:
+        floating = measure(network, None, images.evaluation, progress=progress)
+        found = measure(network, quantized, images.evaluation, progress=progress)
+    data = {
+        "model": options.model,
+        "bits": options.bits,
+        "average_weight_bits": bits.average_weight_bits(network.graph),
+        "float": floating.to_json(),
+        "quantized": found.to_json(),
+    }
+    line = (
+        f"{options.model} at {data['average_weight_bits']:.3f} bits a weight: top-1 "
+        f"{100 * found.top1:.2f} % (float {100 * floating.top1:.2f} %), top-5 "
+        f"{100 * found.top5:.2f} %, agreement {100 * found.agreement:.2f} %, distortion "
+        f"{found.distortion:.4g}, on {found.images} images"
+    )
+    _emit(options.json, data, [line])
+
+
+def mappings(options: Namespace) -> None:
+    from analysis.sources import load_graph
+    from hwsim.row_stationary import best_mappings
+
+    accelerator = load_accelerator(options.on)
+    bits = BitWidths.parse(options.bits)
+    if isinstance(bits.weights, Mapping) or isinstance(bits.activations, Mapping):
+        raise ValueError("mappings: --bits is an int or a pair such as W4A8")
+    graph = load_graph(options.model, options.image_size)
+    try:
+        layer = graph[options.layer]
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
+    found = best_mappings(
+        layer, accelerator, bits.weights, bits.activations, options.batch, options.count
+    )
+    rows = [["mapping", "cycles", "processing", "DRAM kbit", "energy uJ"]]
+    data = []
+    for item in found:
+        timing = item.timing
+        cycles = timing.processing_cycles + timing.stall_cycles
+        dram_bits = timing.dram_filter_bits + timing.dram_ifmap_bits + timing.dram_ofmap_bits
+        rows.append(
+            [
+                str(item.mapping),
+                f"{cycles:,}",
+                f"{timing.processing_cycles:,}",
+                f"{dram_bits / 1e3:,.1f}",
+                f"{item.energy_pj / 1e6:,.2f}",
+            ]
+        )
+        data.append(
+            {
+                "mapping": vars(item.mapping),
+                "cycles": cycles,
+                "processing_cycles": timing.processing_cycles,
+                "dram_bits": dram_bits,
+                "energy_pj": item.energy_pj,
+            }
+        )
+    _emit(options.json, data, columns(rows))
+
+
+def models(options: Namespace) -> None:
+    from analysis.sources import BUILT_IN, load_graph
+
+    if options.name is None:
+        from hwsim.frontends.models import model_names
+
+        names = [*BUILT_IN, *model_names()]
+        _emit(options.json, names, names)
+        return
+    graph = load_graph(options.name, options.image_size)
+    rows = [["layer", "kind", "reads", "writes", "weights", "MACs", "fused"]]
+    data = []
+    for layer in graph:
+        reads = " + ".join("x".join(map(str, tensor.shape[1:])) for tensor in layer.inputs)
+        writes = "x".join(map(str, layer.output.shape[1:]))
+        fused = " ".join(layer.fused)
+        rows.append([layer.name, layer.kind, reads, writes, f"{layer.params:,}",
+                     f"{layer.macs:,}", fused])  # fmt: skip
+        data.append(
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "inputs": [{"name": t.name, "shape": list(t.shape)} for t in layer.inputs],
+                "output": list(layer.output.shape),
+                "params": layer.params,
+                "macs": layer.macs,
+                "fused": list(layer.fused),
+            }
+        )
+    total = f"{graph.name}: {len(graph)} layers, {graph.params:,} parameters, {graph.macs:,} MACs"
+    result = {"model": graph.name, "params": graph.params, "macs": graph.macs, "layers": data}
+    _emit(options.json, result, [*columns(rows), total])
+
+
+def accelerators(options: Namespace) -> None:
+    from dataclasses import asdict
+
+    if options.name is None:
+        found = [load_accelerator(name) for name in preset_names()]
+        rows = [[a.name, a.description] for a in found]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{name.ljust(width)}  {text}" for name, text in rows]
+        _emit(options.json, [asdict(a) for a in found], lines)
+        return
+    accelerator = load_accelerator(options.name)
+    data = asdict(accelerator)
+    _emit(options.json, data, _nested(data))
+
+
+def _nested(value: object, path: str = "") -> list[str]:
+    """A description as 'path = value' lines."""
+    if isinstance(value, Mapping):
+        pairs = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+        pairs = [(f"{path}[{item.get('name', i)}]", item) for i, item in enumerate(value)]
+    else:
+        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        return [f"{path} = {shown}"]
+    return [line for key, item in pairs for line in _nested(item, key)]
+
+
+def run(options: Namespace) -> None:
+    from analysis.run import check_folder, run_files, write_folder
+    from analysis.sources import EMBEDDED, load_image_sets, load_network
+    from analysis.study import Request, run_study
+    from analysis.summary import summary_lines
+    from quant.curves import RDCurves
+
+    names = options.on or [n for n in DEFAULT_ACCELERATORS if n in preset_names()]
+    accelerators = tuple(load_accelerator(name) for name in names)
+    if len({accelerator.name for accelerator in accelerators}) < len(accelerators):
+        raise ValueError(f"run: --on names the same accelerator twice: {', '.join(names)}")
+    bits = options.bits if options.bits is not None else 3.0 if options.model == EMBEDDED else 4.0
+    folder = options.output or f"runs/{options.model.replace(':', '_').replace('/', '_')}"
+    check_folder(folder)
+    known = RDCurves.load(options.curves) if options.curves else None
+    network = load_network(options.model, options.weights, options.image_size)
+    images = load_image_sets(
+        options.model, network, options.images, options.calibration, options.seed
+    )
+    request = Request(bits, options.activation_bits, accelerators, options.batch)
+    with ProgressBars() as progress:
+        study = run_study(
+            network,
+            images,
+            request,
+            curves=known,
+            probes=options.probes,
+            seed=options.seed,
+            progress=progress,
+        )
+    recorded = {
+        "model": options.model,
+        "bits": bits,
+        "activation_bits": options.activation_bits,
+        "accelerators": names,
+        "batch": options.batch,
+        "calibration_images": len(images.calibration),
+        "evaluation_images": len(images.evaluation),
+        "probes": options.probes,
+        "seed": options.seed,
+    }
+    inputs = {
+        "weights": options.weights,
+        "images": options.images,
+        "curves": options.curves,
+        **{name: name for name in names if name.endswith(".toml")},
+    }
+    write_folder(folder, run_files(study, options.argv, recorded, inputs))
+    for line in summary_lines(study):
+        print(line)
+    print(f"{folder}/report.html")

@@ -1,0 +1,95 @@
+"""chipfit run: the main job, and the folder that it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from analysis.figures import study_figures
+from analysis.manifest import build_manifest
+from analysis.report import write_report
+from analysis.study import Study
+from analysis.tables import layer_table, summary_table
+
+MARK = "manifest.json"  # a folder with one is a run and may be replaced
+
+
+def run_files(
+    study: Study,
+    command: list[str],
+    options: Mapping[str, object],
+    inputs: Mapping[str, str | None],
+) -> dict[str, bytes]:
+    """{path inside the folder: content} of everything that a run leaves."""
+    assert study.main.allocation is not None
+    figures = study_figures(study)
+    files: dict[str, bytes] = {
+        "allocation.json": _json(study.main.allocation.to_json()),
+        "layers.csv": layer_table(study).to_csv(index=False).encode(),
+        "summary.csv": summary_table(study).to_csv(index=False).encode(),
+    }
+    for variant in study.variants:
+        if variant.allocation is not None:
+            name = variant.name.replace(", ", "_").replace(" ", "_")
+            files[f"allocations/{name}.json"] = _json(variant.allocation.to_json())
+    for figure in figures:
+        files[f"figures/{figure.name}.svg"] = figure.svg
+        files[f"figures/{figure.name}.png"] = figure.png
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "curves.npz"
+        study.curves.save(path)
+        files["curves.npz"] = path.read_bytes()
+    manifest = build_manifest(command, options, inputs, files, study.seconds)
+    made = {key: manifest[key] for key in ("made", "versions", "platform")}
+    files["report.html"] = write_report(study, figures, " ".join(command), made).encode()
+    files[MARK] = _json(manifest)
+    return files
+
+
+def _json(data: object) -> bytes:
+    return (json.dumps(data, indent=1) + "\n").encode()
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Raise ValueError unless a run may write `folder`: it is absent, empty, or an earlier run."""
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target}: is a file; give a folder for the run with -o")
+    if target.is_dir() and any(target.iterdir()) and not (target / MARK).is_file():
+        raise ValueError(
+            f"{target}: is not empty and not an earlier run (it has no {MARK}); give another -o"
+        )
+
+
+def write_folder(folder: str | os.PathLike[str], files: Mapping[str, bytes]) -> None:
+    """Write all files beside the target, then rename: the folder is whole, old or new."""
+    target = Path(folder)
+    check_folder(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise ValueError(f"{target}: cannot write: {error.strerror or error}") from None
+    try:
+        fresh = temporary / "new"
+        for name, content in files.items():
+            path = fresh / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        old = temporary / "old"
+        if target.exists():
+            target.rename(old)
+        try:
+            fresh.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)  # nothing is lost
+            raise
+    except OSError as error:
+        raise ValueError(f"{target}: cannot write: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,212 @@
+"""The main job: allocations of one network beside equal widths, each with its accuracy and its
+time, traffic and energy on every accelerator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwsim.accelerator import Accelerator
+from hwsim.bits import BitWidths
+from hwsim.graph import LayerGraph
+from hwsim.simulate import simulate
+from hwsim.stats import NetworkStats
+from quant.allocate import allocate, equal_widths, per_layer
+from quant.allocation import Allocation
+from quant.budget import Budget, InfeasibleBudget, Kind
+from quant.curves import RDCurves
+from quant.fit import Unfit, fit_caps
+
+if TYPE_CHECKING:
+    from analysis.sources import ImageSets
+    from quant.calibration import Progress
+    from quant.evaluate import Accuracy
+    from quant.network import Network
+
+BASELINE = "W8A8"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a study: average bits of the weights, bits of the activations, accelerators
+    and images at once."""
+
+    weight_bits: float
+    activation_bits: float
+    accelerators: tuple[Accelerator, ...]
+    batch: int
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to choose the widths, and what comes of it. stats: by accelerator.
+
+    allocation, accuracy, curves: None where there is none (native widths beyond the curves).
+    """
+
+    name: str
+    bits: BitWidths
+    allocation: Allocation | None
+    stats: dict[str, NetworkStats]
+    accuracy: Accuracy | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that a report shows. seconds: of each stage, measured."""
+
+    network: Network
+    request: Request
+    curves: RDCurves
+    float_accuracy: Accuracy
+    variants: tuple[Variant, ...]
+    unfit: dict[str, tuple[Unfit, ...]]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def baseline(self) -> Variant:
+        return next(v for v in self.variants if v.name == BASELINE)
+
+    @property
+    def main(self) -> Variant:
+        """The allocation that the study is about: per channel, within every hardware constraint
+        that could be kept; without one, per channel."""
+        return self.variants[-1]
+
+
+def input_widths(graph: LayerGraph) -> dict[tuple[Kind, str], int | np.ndarray]:
+    """The input image keeps 8 bits: it is given as bytes."""
+    return {("activations", layer.name): 8 for layer in graph if layer.kind == "input"}
+
+
+def _label(bits: float) -> str:
+    return f"{bits:g}"
+
+
+def choose_allocations(
+    network: Network, curves: RDCurves, request: Request
+) -> tuple[list[tuple[str, Allocation]], dict[str, tuple[Unfit, ...]]]:
+    """Named allocations, from W8A8 to per-channel widths that fit an accelerator; main one last."""
+    weight_bits, activation_bits = request.weight_bits, request.activation_bits
+    fixed = input_widths(network.graph)
+    chosen = [(BASELINE, equal_widths(curves, 8, 8))]
+    whole_w, whole_a = int(weight_bits), max(1, int(activation_bits))
+    name = f"W{whole_w}A{whole_a}"
+    if whole_w >= 1 and name != BASELINE:
+        chosen.append((name, equal_widths(curves, whole_w, whole_a)))
+    free = Budget(weight_bits=weight_bits, activation_bits=activation_bits, fixed=fixed)
+    average = f"{_label(weight_bits)} bits"
+    chosen.append((f"per layer, {average}", per_layer(curves, free)))
+    chosen.append((f"per channel, {average}", allocate(curves, free)))
+    unfit = {}
+    for accelerator in request.accelerators:
+        fit = fit_caps(network.graph, accelerator, request.batch, fixed)
+        unfit[accelerator.name] = fit.unfit
+        budget = Budget(
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            fixed=fixed,
+            caps=fit.caps,
+        )
+        chosen.append(
+            (f"per channel, {average}, fits {accelerator.name}", allocate(curves, budget))
+        )
+    return chosen, unfit
+
+
+def run_study(
+    network: Network,
+    images: ImageSets,
+    request: Request,
+    *,
+    curves: RDCurves | None = None,
+    probes: int = 2,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Study:
+    """Curves, allocations, accuracies and simulations. Raises InfeasibleBudget for a budget that
+    no widths keep, and ValueError for images or accelerators that do not suit the network."""
+    from quant.apply import quantize
+    from quant.evaluate import evaluate
+    from quant.sweep import sweep
+
+    seconds: dict[str, float] = {}
+
+    def timed(stage: str, began: float) -> None:
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
+
+    began = time.perf_counter()
+    if curves is None:
+        curves = sweep(
+            network, images.calibration, probes=probes, seed=seed, progress=progress
+        )  # fmt: skip
+    timed("curves", began)
+    began = time.perf_counter()
+    chosen, unfit = choose_allocations(network, curves, request)
+    timed("allocations", began)
+    began = time.perf_counter()
+    float_accuracy = evaluate(network, None, images.evaluation, progress=progress)
+    timed("evaluations", began)
+    variants = []
+    evaluated: list[tuple[Allocation, Accuracy]] = []
+    for name, allocation in chosen:
+        began = time.perf_counter()
+        # caps that do not bind give the same widths again: no need to run the images twice
+        accuracy = next((a for other, a in evaluated if _same(other, allocation)), None)
+        if accuracy is None:
+            quantized = quantize(network, allocation.bits, curves)
+            accuracy = evaluate(network, quantized, images.evaluation, progress=progress)
+            evaluated.append((allocation, accuracy))
+        timed("evaluations", began)
+        began = time.perf_counter()
+        stats = simulate_on(network, request, allocation.bits)
+        timed("simulations", began)
+        variants.append(Variant(name, allocation.bits, allocation, stats, accuracy))
+    return Study(network, request, curves, float_accuracy, tuple(variants), unfit, seconds)
+
+
+def _same(a: Allocation, b: Allocation) -> bool:
+    return a.bits.to_json() == b.bits.to_json()
+
+
+def simulate_on(network: Network, request: Request, bits: BitWidths) -> dict[str, NetworkStats]:
+    return {
+        accelerator.name: simulate(network.graph, accelerator, bits, request.batch)
+        for accelerator in request.accelerators
+    }
+
+
+def rate_distortion(
+    curves: RDCurves, network: Network, request: Request, points: Sequence[float]
+) -> list[dict[str, float | str]]:
+    """Predicted distortion of weights at average widths: per channel, per layer and equal widths.
+
+    One row a point that can be reached: method, bits (a weight), distortion.
+    """
+    fixed = input_widths(network.graph)
+    rows: list[dict[str, float | str]] = []
+    for bits in points:
+        budget = Budget(weight_bits=bits, activation_bits=request.activation_bits, fixed=fixed)
+        for method, choose in (("per channel", allocate), ("per layer", per_layer)):
+            try:
+                found = choose(curves, budget)
+            except InfeasibleBudget:
+                continue
+            rows.append(
+                {
+                    "method": method,
+                    "bits": found.average_weight_bits,
+                    "distortion": found.weight_distortion,
+                }
+            )
+    for width in range(1, 9):
+        found = equal_widths(curves, width, 8)
+        rows.append(
+            {"method": "equal widths", "bits": width, "distortion": found.weight_distortion}
+        )
+    return rows
