@@ -210,6 +210,8 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # idle OpenMP threads that spin slow everything many times over when cores are shared
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = build_parser()
     try:
         options = parser.parse_args(arguments)

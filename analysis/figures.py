@@ -78,7 +78,7 @@ def _channel_curves(study: Study) -> StudyFigure:
     curves = []
     for name, channel, values, distortion in picked:
         width = int(chosen.bits.weight(graph[name])[channel])
-        curves.append((f"{name}[{channel}]", values * np.arange(9.0), distortion, width))
+        curves.append((f"{name}[{channel}]", values, distortion, width))
     draw = partial(plots.draw_channel_curves, curves=curves, slope=chosen.weight_slope)
     caption = (
         "Channels at five ranks of sensitivity. Each takes the point of its curve where the common "

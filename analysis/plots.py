@@ -91,27 +91,28 @@ def draw_rate_distortion(
 
 def draw_channel_curves(
     figure: Figure,
-    curves: Sequence[tuple[str, np.ndarray, np.ndarray, int]],
+    curves: Sequence[tuple[str, int, np.ndarray, int]],
     slope: float,
 ) -> None:
-    """R-D curves of a few channels with the common slope touching each at its choice.
+    """R-D curves of a few channels, with the common slope touching each at its choice.
 
-    curves: (name, rate in bits (9,), distortion (9,), chosen width). slope: distortion per bit.
+    curves: (name, weights of the channel, distortion (9,), chosen width). slope: distortion per
+    bit; a width more costs as many bits as the channel has weights.
     """
     ax = figure.subplots()
-    for (name, rate, distortion, width), colour in zip(curves, CYCLE, strict=False):
-        shown = distortion > 0
-        ax.plot(rate[shown], distortion[shown], "o-", color=colour, markersize=3, lw=1, label=name)
-        x0, y0 = rate[width], distortion[width]
-        if slope > 0 and y0 > 0:
-            step = max(rate[1], 1.0)
-            x = np.linspace(x0 - 0.9 * step, x0 + min(0.9 * step, 0.9 * y0 / slope), 30)
-            ax.plot(x, y0 - slope * (x - x0), color=BLACK, lw=0.9)
-            ax.plot([x0], [y0], "D", color=colour, markeredgecolor=BLACK, markersize=6)
+    for (name, values, distortion, width), colour in zip(curves, CYCLE, strict=False):
+        label = f"{name}, {values:,} weights"
+        shown = np.flatnonzero(distortion > 0)
+        ax.plot(shown, distortion[shown], "o-", color=colour, markersize=3, lw=1, label=label)
+        chosen, fall = distortion[width], slope * values
+        if fall > 0 and chosen > 0:
+            x = np.linspace(-0.8, min(0.8, 0.9 * chosen / fall), 30)
+            ax.plot(width + x, chosen - fall * x, color=BLACK, lw=0.9)
+            ax.plot([width], [chosen], "D", color=colour, markeredgecolor=BLACK, markersize=6)
     ax.set_yscale("log")
-    ax.set_xlabel("rate of the channel [bits]")
+    ax.set_xlabel("width of the channel [bits]")
     ax.set_ylabel("predicted distortion\n[squared error of the logits]")
-    ax.legend(title="channel (diamond: chosen width; black: the slope)", fontsize=8,
+    ax.legend(title="diamond: chosen width; black: the common slope", fontsize=8,
               title_fontsize=8)  # fmt: skip
 
 
@@ -157,7 +158,7 @@ def draw_layer_cycles(figure: Figure, frames: dict[str, pd.DataFrame], clock_mhz
         ax.bar(x, stall, 0.8, compute, color=ORANGE, hatch="////", edgecolor="white", lw=0,
                label="stall (waiting for DRAM)")  # fmt: skip
         total = frame["compute_cycles"].sum() + frame["stall_cycles"].sum()
-        ax.set_title(f"{variant}: {total / 1e3:,.0f} k cycles", loc="left", fontsize=9)
+        ax.set_title(f"{variant}: {total:,.0f} cycles", loc="left", fontsize=9)
         ax.set_ylabel(f"k cycles ({clock_mhz:g} MHz)")
     _name_layers(panels[-1], list(frame["name"]))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-from hypothesis import HealthCheck, settings
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: cores may be shared
+
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 settings.register_profile("dev", max_examples=100, deadline=None)
 settings.register_profile(

@@ -27,14 +27,11 @@ def reshaped_axis(shape: Shape, axis: int, new_shape: Shape) -> int:
     """
     if shape[axis] > 1:
         inner = prod(shape[axis + 1 :])
-        outer = inner * shape[axis]
         stride = 1
         for new_axis in reversed(range(len(new_shape))):
-            size = new_shape[new_axis]
-            within_a_channel = inner % (stride * size) == 0
-            if size > 1 and not within_a_channel and stride % outer:
+            stride *= new_shape[new_axis]
+            if inner % stride:  # the axis and those inside it do not fit within one channel
                 return new_axis
-            stride *= size
     return min(axis, len(new_shape) - 1)
 
 

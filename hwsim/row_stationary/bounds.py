@@ -11,7 +11,7 @@ from hwsim.dram import Link
 from hwsim.row_stationary.limits import Limits
 from hwsim.row_stationary.mapping import RsMapping
 from hwsim.row_stationary.shape import ConvShape
-from hwsim.row_stationary.timing import blocks, ceil_div, pass_cycles, transfer_cycles
+from hwsim.row_stationary.timing import ceil_div, pass_cycles, transfer_cycles
 from hwsim.row_stationary.work import RATE_UNIT, LayerWork
 
 
@@ -26,13 +26,15 @@ class CycleBound:
         rows = np.arange(shape.ofmap[0] + 1)
         self.taps = sum(limits.fold_cols)
         self.folds = len(limits.fold_rows) * len(limits.fold_cols)
-        self._filter_sums: dict[tuple[int, int], tuple[int, int, int]] = {}
         self._rows_found: tuple[np.ndarray, np.ndarray] | None = None
         kinds, repeats = np.unique(work.group_kinds, return_counts=True)
         self.kinds = {
             int(kind): int(count)
             for kind, count in zip(kinds, repeats, strict=True)
             if len(work.group_widths[kind])
+        }
+        self._width_sums = {
+            kind: np.append(0, np.cumsum(work.group_widths[kind])) for kind in self.kinds
         }
         self.group_sizes: dict[int, int] = {}
         for kind, count in self.kinds.items():
@@ -149,21 +151,25 @@ class CycleBound:
     def close(self, candidates: np.ndarray) -> np.ndarray:
         """Exact cycles if all filters have one width, and nearly so otherwise.
 
-        Passes, filter loads and transfers are counted exactly. With different widths it is left
-        out which pass hides which fetch: either the array or the link is busy all the time.
+        With different widths the passes and tiles are counted exactly, filter loads and fetches
+        without rounding up to cycles, and waiting for filters by Jensen's inequality over the
+        passes that have the same length.
         """
         e, n = candidates[:, 0], candidates[:, 5]
         runs = -(-self.shape.batch // n) * self.strips[e]
-        loads, fetches, first_fetch = self._filters(candidates)
         tiles = self._tile_cycles(candidates)
         if self.one_width and self.limits.tiles == 1:
-            busy, waiting = self._passes_and_waits(candidates)
-            return runs * loads + first_fetch + busy + waiting + tiles + self.edge_cycles
-        busy, last_pass = self._all_passes(candidates)
-        array = runs * loads + np.maximum(first_fetch + busy, runs * fetches + last_pass)
+            loads, _, first = self._filters(candidates)
+            busy, waits = self._passes_and_waits(candidates)
+            return runs * loads + first + busy + waits + tiles + self.edge_cycles
+        loads, fetches, first = self._filters(candidates)
+        busy, waits, last_pass = self._passes_and_least_waits(candidates)
+        array = runs * loads + np.maximum(first + busy + waits, runs * fetches + last_pass)
         if self.limits.tiles == 2:
-            return np.maximum(array, runs * fetches + tiles)
-        return array + tiles + self.edge_cycles
+            tiles = np.maximum(array, runs * fetches + tiles)
+        else:
+            tiles = array + tiles + self.edge_cycles
+        return np.floor(tiles * (1 - 1e-12))
 
     def _passes_and_waits(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cycles of all passes, and waiting for filters in between, when all groups are alike.
@@ -254,42 +260,105 @@ class CycleBound:
         bits = self.one_width * filters * channels * (h * s)
         return transfer_cycles(self.link, bits)
 
-    def _all_passes(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cycles of all passes without their filter loads, and of the last one."""
-        shape, limits = self.shape, self.limits
-        e, p, q, r, t, n, _ = candidates.T
-        busy = np.zeros(len(e), dtype=np.int64)
-        last = np.zeros(len(e), dtype=np.int64)
-        folds = list(product(limits.fold_rows, limits.fold_cols))
-        for images, strips, channels, (size, repeats) in product(
-            _split(shape.batch, n),
-            _split(shape.ofmap[0], e),
-            _split(shape.channels, q * r, first=True),
-            self.group_sizes.items(),
-        ):
-            for filters in _split(size, p * t) if size else []:
-                times = images[0] * strips[0] * channels[0] * filters[0] * repeats
-                if not times.any():
+    def _passes_and_least_waits(
+        self, candidates: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cycles of all passes, waiting for filters at least, and cycles of the last pass."""
+        shape = self.shape
+        e, p, q, r, t, n, m = candidates.T
+        folds = list(product(self.limits.fold_rows, self.limits.fold_cols))
+        zero = np.zeros(len(e), dtype=np.int64)
+        busy, last, waits = zero, zero, np.zeros(len(e))
+        bits, first_bits, passes, m_blocks = self._block_sums(p * t, m)
+        per_bit = self.cycles_per_bit
+        whole_size = np.minimum(p * t, self.work.filters)
+        kinds = _split(shape.channels, q * r, first=True)
+        for images, strips in product(_split(shape.batch, n), _split(shape.ofmap[0], e)):
+            runs = images[0] * strips[0]
+            if not runs.any():
+                continue
+            before = zero  # cycles of the last passes of all blocks of m filters
+            for kind, (count, channels, begins) in enumerate(kinds):
+                if not count.any():
                     continue
+                ends = before
+                opening = np.zeros(len(e))
                 for i, (h, s) in enumerate(folds):
-                    begins = bool(channels[2]) and i == 0
-                    one = self._one_pass(
-                        images[1], strips[1], channels[1], filters[1], r, t, h, s, begins
-                    )
-                    busy += times * one
-                last = np.where(times > 0, one, last)  # shorter blocks come later
-        return busy, last
+                    args = r, t, h, s, begins and i == 0
+                    body = self._one_pass(images[1], strips[1], channels, whole_size, *args)
+                    closing = zero
+                    for size, repeats in self.group_sizes.items():
+                        short = size % (p * t)
+                        tail = self._one_pass(images[1], strips[1], channels, short, *args)
+                        tail = np.where(short > 0, tail, body)
+                        closing = closing + repeats * (tail - body)
+                    fetch = channels * (h * s) * per_bit
+                    busy = busy + runs * count * (passes * body + closing)
+                    inner = np.maximum(fetch * (bits - first_bits) - (passes - m_blocks) * body, 0)
+                    waits += runs * count * inner
+                    wrap = np.maximum(fetch * first_bits - ends, 0)
+                    if i:
+                        waits += runs * count * wrap
+                    else:
+                        opening = fetch
+                        waits += runs * np.where((count > 0) & (kind > 0), wrap, 0)
+                    ends = m_blocks * body + closing
+                wrap = np.maximum(opening * first_bits - ends, 0)
+                waits += runs * np.maximum(count - 1, 0) * wrap
+                before = np.where(count > 0, ends, before)
+                last = np.where(count > 0, np.minimum(body, tail), last)
+            opening = kinds[0][1] * (folds[0][0] * folds[0][1]) * per_bit
+            waits += np.maximum(runs - 1, 0) * np.maximum(opening * first_bits - before, 0)
+        return busy, waits, last
+
+    def _block_sums(
+        self, pass_filters: np.ndarray, m: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Over all groups: bits of a filter value, of those in the first pass of a block of m
+        filters, number of passes, and of blocks of m."""
+        keys, index = np.unique(pass_filters * 2**32 + m, return_inverse=True)
+        rows = []
+        for key in keys.tolist():
+            size, block = key >> 32, -(-(key % 2**32) // (key >> 32))
+            first = passes = blocks_of_m = 0
+            for kind, repeats in self.kinds.items():
+                sums = np.diff(self._width_sums[kind][self._starts(kind, size)])
+                first += repeats * int(sums[::block].sum())
+                passes += repeats * len(sums)
+                blocks_of_m += repeats * -(-len(sums) // block)
+            rows.append((self.weight_bits, first, passes, blocks_of_m))
+        bits, first_bits, passes_of, m_blocks = np.array(rows)[index].T
+        return bits, first_bits, passes_of, m_blocks
+
+    def _starts(self, kind: int, pass_filters: int) -> np.ndarray:
+        """Where passes begin among a group's filters, and the end of all."""
+        size = len(self.work.group_widths[kind])
+        return np.append(np.arange(0, size, pass_filters), size)
 
     def _filters(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Load cycles and fetch cycles of all filters once, and fetch cycles of the first pass."""
         _, p, q, r, t, _, _ = candidates.T
         if self.one_width:
             return self._filters_alike(p * t, q * r)
-        channels = np.minimum(q * r, self.shape.channels)
-        keys, index = np.unique(p * t * (2**32) + channels, return_inverse=True)
-        found = np.array([self._filters_of(int(k >> 32), int(k % 2**32)) for k in keys])
-        loads, fetches, first = found[index].T
-        return loads, fetches, first
+        sizes, index = np.unique(p * t, return_inverse=True)
+        words, first_bits = np.array([self._filter_words(size) for size in sizes.tolist()])[index].T
+        loads = words * (self.filter_size / self.work.filter_port)
+        bits = float(self.weight_bits * self.filter_size)
+        fold = self.limits.fold_rows[0] * self.limits.fold_cols[0]
+        first = first_bits * np.minimum(q * r, self.shape.channels) * fold
+        fetches = np.full(len(p), bits * self.cycles_per_bit)
+        return loads, fetches, first * self.cycles_per_bit
+
+    def _filter_words(self, pass_filters: int) -> tuple[float, int]:
+        """Words of one value of every filter, packed as in passes of so many; bits in the first."""
+        words = 0.0
+        for kind, repeats in self.kinds.items():
+            widths = self.work.group_widths[kind]
+            starts = self._starts(kind, pass_filters)
+            packed = self.work.words_packed(np.maximum.reduceat(widths, starts[:-1]))
+            words += repeats * float((np.diff(starts) / packed).sum())
+        begin = next(k for k in self.work.group_kinds.tolist() if len(self.work.group_widths[k]))
+        return words, int(self.work.group_widths[begin][:pass_filters].sum())
 
     def _filters_alike(
         self, pass_filters: np.ndarray, pass_channels: np.ndarray
@@ -310,33 +379,6 @@ class CycleBound:
         first_channels = np.minimum(pass_channels, self.shape.channels)
         fold = self.limits.fold_rows[0], self.limits.fold_cols[0]
         return loads, fetches, self._fetch(first_channels, first_filters, *fold)
-
-    def _filters_of(self, pass_filters: int, pass_channels: int) -> tuple[int, int, int]:
-        key = (pass_filters, pass_channels)
-        if key not in self._filter_sums:
-            work, link, first = self.work, self.link, 0
-            channels = blocks(self.shape.channels, pass_channels)
-            sizes, counts = np.unique(channels, return_counts=True)
-            taps = np.array(
-                [h * s for h, s in product(self.limits.fold_rows, self.limits.fold_cols)]
-            )
-            factors = (sizes[:, None] * taps)[:, :, None]
-            loads = fetches = 0
-            for kind, repeats in self.kinds.items():
-                widths = work.group_widths[kind]
-                starts = np.arange(0, len(widths), pass_filters)
-                bits = np.add.reduceat(widths, starts)
-                packed = work.words_packed(np.maximum.reduceat(widths, starts))
-                sums = np.diff(np.append(starts, len(widths)))
-                load = ceil_div(sums * factors, work.filter_port * packed).sum((1, 2)) @ counts
-                fetch = transfer_cycles(link, bits * factors)
-                loads += repeats * int(load)
-                fetches += repeats * int(fetch.sum((1, 2)) @ counts)
-            kind = next(k for k in work.group_kinds.tolist() if len(work.group_widths[k]))
-            begin = int(work.group_widths[kind][:pass_filters].sum())
-            first = int(transfer_cycles(link, np.array(begin * channels[0] * taps[0])))
-            self._filter_sums[key] = loads, fetches, first
-        return self._filter_sums[key]
 
     def _tile_cycles(self, candidates: np.ndarray) -> np.ndarray:
         """Cycles of all ifmap loads and ofmap dumps."""

@@ -148,8 +148,7 @@ def reference_layer(
         if not overlap and index + 1 < len(units):
             _load(run, dram, shape, work, units[index + 1])
             idle_until_done()
-    dropped = ofmap_shape[1] - sum(len(work.group_widths[int(k)]) for k in work.group_kinds)
-    values = dropped * shape.batch * shape.ofmap[0] * shape.ofmap[1]
+    values = work.dropped * shape.batch * shape.ofmap[0] * shape.ofmap[1]
     run.dram_bits["ofmap"] += dram.start(dram.tiles, _rated(values, work.ofmap_rate))
     idle_until_done()
     return run

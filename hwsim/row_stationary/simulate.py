@@ -32,7 +32,7 @@ class LayerTask:
     widths: (groups, filters) int64 weight widths as bytes, so that a task can be a key.
     """
 
-    shape: ConvShape
+    shape: ConvShape  # its filters are those of the group that keeps most
     accelerator: Accelerator
     widths: bytes
     ifmap: FeatureMap
@@ -117,8 +117,9 @@ def layer_task(
     if not layer.weighted:
         widths = np.tile(widths, (batch, 1))  # each image brings its own second operand
     channels = layer.out_channels if layer.weighted else 0
+    kept = max(1, int((widths > 0).sum(axis=1).max()))
     return LayerTask(
-        shape,
+        replace(shape, filters=kept),
         accelerator,
         np.ascontiguousarray(widths, dtype=np.int64).tobytes(),
         maps[layer.inputs[0].name],
@@ -268,9 +269,8 @@ def _array_layer(
         limits.append(part.limits())
         moved.append(part.accesses(limits[-1], item.mapping, works[-1]))
     timings = [item.timing for item in found]
-    kept = int((task.weight_bits > 0).sum())
-    written = task.ofmap.dram_bits * (shape.groups * shape.filters - kept)
-    written *= shape.batch * shape.ofmap[0] * shape.ofmap[1]
+    dropped = int((task.weight_bits == 0).sum())
+    written = task.ofmap.dram_bits * dropped * shape.batch * shape.ofmap[0] * shape.ofmap[1]
     link = task.link()
     apart = 0 if len(found) == 1 else link.moved_bits(-(-written.numerator // written.denominator))
     dump = link.cycle(link.ticks(apart))
@@ -288,7 +288,7 @@ def _array_layer(
     return LayerStats(
         name=layer.name,
         kind=layer.kind,
-        macs=shape.macs,
+        macs=layer.macs * shape.batch if layer.weighted else shape.macs,
         cycles=processing + stall,
         stall_cycles=stall,
         dram_read_bits=filter_bits + ifmap_bits,

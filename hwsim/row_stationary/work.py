@@ -19,7 +19,7 @@ class LayerWork:
     group_widths: for every kind of group, the weight widths of its filters in processing order,
     dropped ones left out. group_kinds: (groups,) kind of each group. ifmap_rate, ofmap_rate: DRAM
     bits of a value, in 1/2^20 bit, compression included. metadata_bits: read once with the
-    filters. filter_port: words a cycle. word_bits, pack: how many values share a word.
+    filters. dropped: filters of width 0, of all groups. filter_port: words a cycle. word_bits, pack: how many values share a word.
     """
 
     group_widths: tuple[np.ndarray, ...]
@@ -27,6 +27,7 @@ class LayerWork:
     ifmap_rate: int
     ofmap_rate: int
     metadata_bits: int
+    dropped: int
     filter_port: int
     word_bits: int
     pack: bool
@@ -51,9 +52,7 @@ class LayerWork:
 
     def dropped_values(self, shape: ConvShape) -> int:
         """Ofmap values of dropped filters: constants, but the next layer reads them."""
-        kept = sum(len(self.group_widths[kind]) for kind in self.group_kinds)
-        dropped = shape.groups * shape.filters - kept
-        return dropped * shape.batch * shape.ofmap[0] * shape.ofmap[1]
+        return self.dropped * shape.batch * shape.ofmap[0] * shape.ofmap[1]
 
 
 def make_work(
@@ -89,6 +88,7 @@ def make_work(
         ifmap_rate=round(Fraction(ifmap_rate) * RATE_UNIT),
         ofmap_rate=round(Fraction(ofmap_rate) * RATE_UNIT),
         metadata_bits=metadata_bits,
+        dropped=int((widths == 0).sum()),
         filter_port=filter_port,
         word_bits=word_bits,
         pack=pack,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwsim.frontends import torch_export
+from hwsim.frontends import models, torch_export
 from hwsim.frontends.lowering import UnsupportedOperation
 from hwsim.frontends.models import (
     build,
@@ -144,6 +144,25 @@ def test_what_two_read_is_left_as_it_is() -> None:
     assert graph["bn"].kind == "normalisation"
     assert graph["bn"].params == 6
     assert reads(graph["add"]) == ["bn", "sigmoid"]
+
+
+class BranchingAfterDropout(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.drop = nn.Conv2d(3, 3, 1), nn.Dropout()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.drop(self.conv(x))
+        return torch.relu(y) + y
+
+
+def test_dropout_vanishes_but_its_readers_still_count() -> None:
+    graph = from_module(BranchingAfterDropout(), (1, 3, 4, 4))
+    assert names(graph) == ["input", "conv", "relu", "add"]
+    assert reads(graph["add"]) == ["relu", "conv"]
+    alone = from_module(nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout(), nn.ReLU()), (1, 3, 4, 4))
+    assert names(alone) == ["input", "0"]
+    assert alone["0"].fused == ("relu",)
 
 
 def test_batch_norm_after_an_activation_is_not_folded() -> None:
@@ -480,6 +499,20 @@ def test_attention_taken_apart_is_attention(mask: str) -> None:
 
 
 # -- models by name --------------------------------------------------------------------------------
+
+
+def test_a_network_without_weights_fills_no_memory_while_it_is_built() -> None:
+    with models._weightless():
+        module = module_from_name("resnet18")
+    assert all(parameter.is_meta for parameter in module.parameters())
+    assert not any(parameter.is_meta for parameter in module_from_name("resnet18").parameters())
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_with_auxiliary_heads_come_without_them(name: str) -> None:
+    module = build(name)
+    assert not [key for key in module.state_dict() if "aux" in key.lower()]
+    assert module.transform_input  # what torchvision's weights for them were trained with
 
 
 def test_names_get_a_did_you_mean() -> None:

@@ -134,7 +134,7 @@ def test_the_bound_is_the_value_of_the_linear_programme(name: str, seed: int) ->
     assert answer.lower_bound == pytest.approx(linear_bound(build(curves, budget)), rel=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 def test_the_bound_holds_its_value_where_some_memories_have_no_room(seed: int) -> None:
     rng = np.random.default_rng(seed)
     curves = convex_curves(rng, layers=6, channels=10, tensors=10)
@@ -145,7 +145,7 @@ def test_the_bound_holds_its_value_where_some_memories_have_no_room(seed: int) -
         caps[i] = Cap(caps[i].name, caps[i].members, least)
     budget = Budget(weight_bits=4, activation_bits=6, caps=tuple(caps))
     answer = allocate(curves, budget)
-    assert answer.lower_bound == pytest.approx(linear_bound(build(curves, budget)), rel=1e-6)
+    assert answer.lower_bound == pytest.approx(linear_bound(build(curves, budget)), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["weights", "joint", "caps apart", "metadata"])
