@@ -31,7 +31,7 @@ def write_report(
         f"<h1>{escape(network.name)} on {escape(names)}</h1>",
         f"<p class='lead'>Average weight width {request.weight_bits:g} bits, activations "
         f"{request.activation_bits:g} bits, batch {request.batch}. "
-        f"'{escape(main.name)}' is {best} as fast as {BASELINE}, "
+        f"'{escape(main.name)}' runs at {best} the speed of {BASELINE}, "
         f"{_accuracy_sentence(study)}</p>",
         f"<pre>{escape(command)}</pre>",
         "<h2>Variants</h2>",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,11 +18,26 @@ from hwsim.bits import BitWidths
 from quant.allocation import Allocation
 
 
+README = Path(__file__).parents[2] / "README.md"
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def printed_run(tmp_path_factory):
     target = tmp_path_factory.mktemp("runs") / "with space é"
-    assert main(["run", "--calibration", "32", "-o", str(target)]) == 0
-    return target
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["run", "-o", str(target)]) == 0
+    return target, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(printed_run):
+    return printed_run[0]
+
+
+def test_the_readme_shows_what_make_demo_prints(printed_run):
+    folder, printed = printed_run
+    shown = README.read_text().split("<!-- demo -->\n```\n")[1].split("```\n<!-- /demo -->")[0]
+    assert shown == printed.replace(str(folder), "runs/digits")
 
 
 def test_the_folder_is_complete_and_the_manifest_vouches_for_it(folder):
@@ -67,7 +85,7 @@ def test_the_report_needs_nothing_from_outside(folder):
 
 def test_the_same_command_gives_the_same_bytes(folder, tmp_path):
     again = tmp_path / "again"
-    assert main(["run", "--calibration", "32", "-o", str(again)]) == 0
+    assert main(["run", "-o", str(again)]) == 0
     first, second = (json.loads((f / "manifest.json").read_text()) for f in (folder, again))
     assert first["outputs"] == second["outputs"]
 
