@@ -89,6 +89,11 @@ def _sources(parser: Parser, images: bool = True) -> None:
 
 
 def _measuring(parser: Parser) -> None:
+    parser.add_argument("--rounding", choices=("feedback", "nearest"), default="feedback",
+                        help="feedback lowers the distortion, nearest is fast "
+                        "(default feedback)")  # fmt: skip
+    parser.add_argument("--rounding-images", type=positive_int, default=400, metavar="N",
+                        help="images feedback is fitted on, at most (default 400)")  # fmt: skip
     parser.add_argument("--calibration", type=positive_int, default=96, metavar="N",
                         help="calibration images (default 96)")  # fmt: skip
     parser.add_argument("--probes", type=positive_int, default=2, metavar="N",

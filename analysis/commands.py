@@ -15,7 +15,9 @@ from hwsim.bits import BitWidths
 from hwsim.files import write_atomically
 
 if TYPE_CHECKING:
+    from analysis.sources import ImageSets
     from quant.curves import RDCurves
+    from quant.network import Network
 
 DEFAULT_ACCELERATORS = ("tpu_v1", "eyeriss_v1")
 
@@ -68,18 +70,26 @@ def simulate(options: Namespace) -> None:
     _emit(options.json, stats.to_json(options.bits), [*columns(rows), total])
 
 
+def _image_sets(options: Namespace, network: Network) -> ImageSets:
+    from analysis.sources import load_image_sets
+
+    fitting = options.rounding_images if options.rounding == "feedback" else 0
+    return load_image_sets(
+        options.model, network, options.images, options.calibration, fitting, options.seed
+    )
+
+
 def curves(options: Namespace) -> None:
-    from analysis.sources import load_image_sets, load_network
-    from quant.sweep import sweep
+    from analysis.measuring import measure_curves
+    from analysis.sources import load_network
 
     network = load_network(options.model, options.weights, options.image_size)
-    images = load_image_sets(
-        options.model, network, options.images, options.calibration, options.seed
-    )
+    images = _image_sets(options, network)
     with ProgressBars() as progress:
-        found = sweep(
+        found, _ = measure_curves(
             network,
-            images.calibration,
+            images,
+            rounding=options.rounding,
             probes=options.probes,
             metric=options.metric,
             seed=options.seed,
@@ -101,16 +111,15 @@ def curves(options: Namespace) -> None:
 
 def _load_curves(name: str) -> RDCurves:
     """Curves from a file, or those of the embedded network, measured with the default options."""
+    from analysis.measuring import measure_curves
     from analysis.sources import EMBEDDED, load_image_sets, load_network
     from quant.curves import RDCurves
 
     if name != EMBEDDED:
         return RDCurves.load(name)
-    from quant.sweep import sweep
-
     network = load_network(EMBEDDED, None)
-    images = load_image_sets(EMBEDDED, network, None, 96, 0)
-    return sweep(network, images.calibration)
+    images = load_image_sets(EMBEDDED, network, None, 96, 400, 0)
+    return measure_curves(network, images, rounding="feedback", probes=2)[0]
 
 
 def allocate(options: Namespace) -> None:
@@ -167,20 +176,23 @@ def allocate(options: Namespace) -> None:
 
 
 def evaluate(options: Namespace) -> None:
-    from analysis.sources import load_image_sets, load_network
+    from analysis.measuring import find_recipe, find_rounder
+    from analysis.sources import load_network
+    from analysis.study import rounding_of
     from quant.apply import quantize
     from quant.curves import RDCurves
     from quant.evaluate import evaluate as measure
 
     bits = BitWidths.parse(options.bits)
-    source = RDCurves.load(options.curves) if options.curves else None
+    known = RDCurves.load(options.curves) if options.curves else None
     network = load_network(options.model, options.weights, options.image_size)
     bits.check(network.graph)
-    images = load_image_sets(
-        options.model, network, options.images, options.calibration, options.seed
-    )
-    quantized = quantize(network, bits, source or images.calibration, seed=options.seed)
+    images = _image_sets(options, network)
     with ProgressBars() as progress:
+        rounding = options.rounding if known is None else rounding_of(known)
+        rounder = find_rounder(rounding, network, images, options.seed, progress)
+        source = known or find_recipe(network, images, options.seed, progress)
+        quantized = quantize(network, bits, source, rounder=rounder)
         floating = measure(network, None, images.evaluation, progress=progress)
         found = measure(network, quantized, images.evaluation, progress=progress)
     data = {
@@ -305,7 +317,7 @@ def _nested(value: object, path: str = "") -> list[str]:
 
 def run(options: Namespace) -> None:
     from analysis.run import check_folder, run_files, write_folder
-    from analysis.sources import EMBEDDED, load_image_sets, load_network
+    from analysis.sources import EMBEDDED, load_network
     from analysis.study import Request, run_study
     from analysis.summary import summary_lines
     from quant.curves import RDCurves
@@ -319,9 +331,7 @@ def run(options: Namespace) -> None:
     check_folder(folder)
     known = RDCurves.load(options.curves) if options.curves else None
     network = load_network(options.model, options.weights, options.image_size)
-    images = load_image_sets(
-        options.model, network, options.images, options.calibration, options.seed
-    )
+    images = _image_sets(options, network)
     request = Request(bits, options.activation_bits, accelerators, options.batch)
     with ProgressBars() as progress:
         study = run_study(
@@ -329,6 +339,7 @@ def run(options: Namespace) -> None:
             images,
             request,
             curves=known,
+            rounding=options.rounding,
             probes=options.probes,
             seed=options.seed,
             progress=progress,
@@ -341,6 +352,8 @@ def run(options: Namespace) -> None:
         "batch": options.batch,
         "calibration_images": len(images.calibration),
         "evaluation_images": len(images.evaluation),
+        "rounding_images": 0 if images.fitting is None else len(images.fitting),
+        "rounding": options.rounding,
         "probes": options.probes,
         "seed": options.seed,
     }

@@ -114,48 +114,72 @@ def _own_module(spec: str, image_size: int | None) -> tuple[nn.Module, tuple[int
 
 @dataclass(frozen=True)
 class ImageSets:
-    """Disjoint images: those the curves are measured on, and those the accuracy is measured on."""
+    """training: all that calibrate the quantisers. calibration: those of them that the curves are
+    priced on. fitting: the others, which error-feedback rounding is fitted on (None where it is
+    not asked for). evaluation: for the accuracy, none of the former."""
 
+    training: LabelledImages
     calibration: LabelledImages
+    fitting: LabelledImages | None
     evaluation: LabelledImages
-    source: str
 
 
 def load_image_sets(
-    model: str, network: Network, images: str | None, calibration: int, seed: int
+    model: str, network: Network, images: str | None, calibration: int, fitting: int, seed: int
 ) -> ImageSets:
-    """Calibration and evaluation images for a network.
+    """Images for a network: `calibration` and up to `fitting` of them at random, class-balanced.
 
     The embedded network brings its own. A folder whose labels.csv has a column `split` with calib
-    and eval is taken at its word; any other source gives a random class-balanced sample to the
-    calibration and keeps the rest for the evaluation. Raises ValueError if there are too few.
+    and eval is taken at its word; any other source keeps for the evaluation what the other two
+    leave. Raises ValueError if there are too few.
     """
     if model == EMBEDDED and images is None:
         from quant import digits
 
-        return ImageSets(digits.calibration(calibration, seed), digits.test(), "embedded digits")
+        return _divide(digits.train_images(), calibration, fitting, seed, digits.test())
     if images is None:
         raise ValueError(f"model {model!r} needs images: give --images FOLDER or FILE.npz")
-    import numpy as np
-
-    from quant.images import balanced_order, load_images
+    from quant.images import load_images
 
     crop = (network.input_shape[1], network.input_shape[2])
     if has_splits(images):
-        sets = [
+        training, evaluation = (
             load_images(images, crop, split=split, classes=network.classes)
             for split in ("calib", "eval")
-        ]
-        return ImageSets(sets[0].sample(calibration, seed), sets[1], images)
-    both = load_images(images, crop, classes=network.classes)
-    if calibration >= len(both):
-        raise ValueError(
-            f"{images}: {len(both)} images cannot give {calibration} for calibration and some for "
-            f"evaluation; lower --calibration"
         )
-    order = balanced_order(both.labels, seed)
-    rest = np.sort(order[calibration:])
-    return ImageSets(both.take(order[:calibration]), both.take(rest), images)
+        return _divide(training, calibration, fitting, seed, evaluation)
+    every = load_images(images, crop, classes=network.classes)
+    return _divide(every, calibration, fitting, seed, None)
+
+
+def _divide(
+    images: LabelledImages,
+    calibration: int,
+    fitting: int,
+    seed: int,
+    evaluation: LabelledImages | None,
+) -> ImageSets:
+    """Cut a class-balanced random order; what is left is for the evaluation if that is None."""
+    import numpy as np
+
+    from quant.images import balanced_order
+
+    # half of a source without splits is always kept for the evaluation
+    usable = len(images) if evaluation is not None else len(images) // 2
+    needed = calibration + (1 if fitting else 0)
+    if needed > usable:
+        raise ValueError(
+            f"images: {calibration} for calibration{' and some for rounding' if fitting else ''} "
+            f"were asked for, and {usable} may be used of {len(images)}; lower --calibration"
+        )
+    order = balanced_order(images.labels, seed)
+    end = min(calibration + fitting, usable)
+    return ImageSets(
+        images.take(order[:end]),
+        images.take(order[:calibration]),
+        images.take(order[calibration:end]) if fitting else None,
+        images.take(np.sort(order[end:])) if evaluation is None else evaluation,
+    )
 
 
 def has_splits(folder: str | os.PathLike[str]) -> bool:

@@ -84,6 +84,11 @@ def input_widths(graph: LayerGraph) -> dict[tuple[Kind, str], int | np.ndarray]:
     return {("activations", layer.name): 8 for layer in graph if layer.kind == "input"}
 
 
+def rounding_of(curves: RDCurves) -> str:
+    """The rounding that curves were priced with: what quantises must round alike."""
+    return str(curves.method.get("rounding", "nearest"))
+
+
 def _label(bits: float) -> str:
     return f"{bits:g}"
 
@@ -125,15 +130,19 @@ def run_study(
     request: Request,
     *,
     curves: RDCurves | None = None,
+    rounding: str = "feedback",
     probes: int = 2,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Study:
-    """Curves, allocations, accuracies and simulations. Raises InfeasibleBudget for a budget that
-    no widths keep, and ValueError for images or accelerators that do not suit the network."""
+    """Curves (unless given, with their own rounding), allocations, accuracies and simulations.
+
+    Raises InfeasibleBudget for a budget that no widths keep, and ValueError for images or
+    accelerators that do not suit the network.
+    """
+    from analysis.measuring import find_rounder, measure_curves
     from quant.apply import quantize
     from quant.evaluate import evaluate
-    from quant.sweep import sweep
 
     seconds: dict[str, float] = {}
 
@@ -142,9 +151,11 @@ def run_study(
 
     began = time.perf_counter()
     if curves is None:
-        curves = sweep(
-            network, images.calibration, probes=probes, seed=seed, progress=progress
-        )  # fmt: skip
+        curves, rounder = measure_curves(
+            network, images, rounding=rounding, probes=probes, seed=seed, progress=progress
+        )
+    else:
+        rounder = find_rounder(rounding_of(curves), network, images, seed, progress)
     timed("curves", began)
     began = time.perf_counter()
     chosen, unfit = choose_allocations(network, curves, request)
@@ -159,7 +170,7 @@ def run_study(
         # caps that do not bind give the same widths again: no need to run the images twice
         accuracy = next((a for other, a in evaluated if _same(other, allocation)), None)
         if accuracy is None:
-            quantized = quantize(network, allocation.bits, curves)
+            quantized = quantize(network, allocation.bits, curves, rounder=rounder)
             accuracy = evaluate(network, quantized, images.evaluation, progress=progress)
             evaluated.append((allocation, accuracy))
         timed("evaluations", began)

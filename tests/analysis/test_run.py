@@ -17,7 +17,6 @@ from analysis.run import write_folder
 from hwsim.bits import BitWidths
 from quant.allocation import Allocation
 
-
 README = Path(__file__).parents[2] / "README.md"
 
 
