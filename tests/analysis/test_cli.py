@@ -109,7 +109,10 @@ def test_an_infeasible_budget_says_what_can_be_reached(capsys, tmp_path):
         (["simulate", "no.such:thing"], "cannot import"),
         (["simulate", "missing.pt2"], "missing.pt2"),
         (["curves", "resnet18", "-o", "c.npz"], "give --weights"),
-        (["curves", "digits", "-o", "c.npz", "--calibration", "5000"], "a sample of 5000"),
+        (
+            ["curves", "digits", "-o", "c.npz", "--calibration", "5000"],
+            "5000 for calibration and some for rounding",
+        ),
         (["allocate", "missing.npz", "--bits", "3"], "missing.npz"),
         (["allocate", "digits"], "give a budget"),
         (["allocate", "digits", "--size", "4 MiBi"], "unknown unit"),
