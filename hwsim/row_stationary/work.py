@@ -19,7 +19,8 @@ class LayerWork:
     group_widths: for every kind of group, the weight widths of its filters in processing order,
     dropped ones left out. group_kinds: (groups,) kind of each group. ifmap_rate, ofmap_rate: DRAM
     bits of a value, in 1/2^20 bit, compression included. metadata_bits: read once with the
-    filters. dropped: filters of width 0, of all groups. filter_port: words a cycle. word_bits, pack: how many values share a word.
+    filters. dropped: filters of width 0, of all groups. filter_port: words a cycle. word_bits,
+    pack: how many values share a word.
     """
 
     group_widths: tuple[np.ndarray, ...]
