@@ -111,7 +111,7 @@ def test_an_infeasible_budget_says_what_can_be_reached(capsys, tmp_path):
         (["curves", "resnet18", "-o", "c.npz"], "give --weights"),
         (
             ["curves", "digits", "-o", "c.npz", "--calibration", "5000"],
-            "5000 for calibration and some for rounding",
+            "5000 for calibration and some",
         ),
         (["allocate", "missing.npz", "--bits", "3"], "missing.npz"),
         (["allocate", "digits"], "give a budget"),
