@@ -120,7 +120,7 @@ class Network:
 
     module: a trained classifier, one image tensor in and logits (batch, classes) out. input_shape:
     of one image, (channels, height, width). name: what files and messages call it.
-    graph: its LayerGraph. layers: {name: FoldedLayer} of every weighted layer, in order.
+    graph: its LayerGraph. classes: number of logits. layers: {name: FoldedLayer} of every weighted layer, in order.
     Raises ValueError (UnsupportedOperation) for operations that the graph has no model of, and for
     a network with other than one input and one output.
     """
@@ -140,14 +140,11 @@ class Network:
                 f"{len(plan.inputs)} and {len(outputs)}"
             )
         self._result = outputs[0].name
+        self.classes = int(outputs[0].meta["val"].shape[-1])
         self._layer_at = {join.work: layer for layer, join in self._joins.items() if join.work}
         self._writes = {join.output: layer for layer, join in self._joins.items()}
         self._norms = {join.batch_norm for join in self._joins.values() if join.batch_norm}
         self.layers = {layer.name: self._folded(plan, layer) for layer in self.graph.weighted}
-
-    @property
-    def classes(self) -> int:
-        return self.graph[self.graph.outputs[0]].output.shape[-1]
 
     @cached_property
     def parameters(self) -> Parameters:

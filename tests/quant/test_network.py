@@ -134,6 +134,11 @@ def test_exchanged_parameters_are_used_and_the_network_stays_as_it_was():
     assert torch.equal(network(images), before)
 
 
+def test_the_classes_are_counted_where_a_pool_ends_the_network():
+    module = nn.Sequential(nn.Conv2d(1, 7, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert Network(module, (1, 4, 4), "pooled").classes == 7
+
+
 class AddMM(nn.Module):
     def __init__(self):
         super().__init__()
