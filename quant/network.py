@@ -120,7 +120,8 @@ class Network:
 
     module: a trained classifier, one image tensor in and logits (batch, classes) out. input_shape:
     of one image, (channels, height, width). name: what files and messages call it.
-    graph: its LayerGraph. classes: number of logits. layers: {name: FoldedLayer} of every weighted layer, in order.
+    graph: its LayerGraph. classes: number of logits. layers: {name: FoldedLayer} of every weighted
+    layer, in order.
     Raises ValueError (UnsupportedOperation) for operations that the graph has no model of, and for
     a network with other than one input and one output.
     """
