@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwsim.accelerator import Accelerator, Memory
-from hwsim.graph import Layer, LayerGraph
+from hwsim.accelerator import Accelerator
+from hwsim.graph import LayerGraph
+from hwsim.memory import held_operands
 from quant.budget import Cap, Kind
 
 MIN_MEAN_BITS = 2  # assumed: below two bits a value on average a layer is not worth squeezing
@@ -36,18 +37,6 @@ class Fit:
     unfit: tuple[Unfit, ...]
 
 
-def alive_tensors(graph: LayerGraph) -> dict[str, tuple[str, ...]]:
-    """Tensors that are on chip while each layer runs: its inputs, its output, and those that a
-    later layer still reads."""
-    alive: list[str] = []
-    found = {}
-    for position, layer in enumerate(graph):
-        alive.append(layer.name)
-        found[layer.name] = tuple(alive)
-        alive = [name for name in alive if graph.last_reader[name] > position]
-    return found
-
-
 def fit_caps(
     graph: LayerGraph,
     accelerator: Accelerator,
@@ -62,7 +51,6 @@ def fit_caps(
     the budget fixes, which take their room first. Raises ValueError for a memory that holds
     weights and activations of a batch above 1: their bits do not grow alike.
     """
-    alive = alive_tensors(graph)
     fixed = fixed or {}
     caps: list[Cap] = []
     unfit: list[Unfit] = []
@@ -75,10 +63,12 @@ def fit_caps(
                 f"accelerator {accelerator.name!r}: memory {memory.name!r} holds weights and "
                 f"activations, which caps cannot weigh together at batch {batch}; use batch 1"
             )
-        for layer in graph:
-            members, overhead = _members(layer, memory, alive, accelerator.metadata.bits)
-            if not members:
+        for layer, members in ((graph[n], m) for n, m in held_operands(graph, memory).items()):
+            if not members or layer.kind == "input":
                 continue
+            overhead = 0
+            if ("weights", layer.name) in members:
+                overhead = accelerator.metadata.bits * layer.out_channels
             limit = memory.capacity if "weights" in memory.holds else memory.capacity // batch
             sizes = {member: _values(graph, member) for member in members}
             free = {m: values for m, values in sizes.items() if m not in fixed}
@@ -93,23 +83,9 @@ def fit_caps(
             if mean < min_mean_bits:
                 unfit.append(Unfit(layer.name, memory.name, max(0.0, mean)))
                 continue
-            caps.append(Cap(f"{layer.name} in {memory.name}", members, limit, overhead))
+            name = f"{layer.name} in {accelerator.name} {memory.name}"
+            caps.append(Cap(name, members, limit, overhead))
     return Fit(tuple(caps), tuple(unfit))
-
-
-def _members(
-    layer: Layer, memory: Memory, alive: Mapping[str, tuple[str, ...]], metadata_bits: int
-) -> tuple[tuple[tuple[Kind, str], ...], int]:
-    members: list[tuple[Kind, str]] = []
-    overhead = 0
-    if "weights" in memory.holds and layer.weighted:
-        members.append(("weights", layer.name))
-        overhead = metadata_bits * layer.out_channels
-    if "ifmap" in memory.holds and layer.kind != "input":
-        names = [tensor.name for tensor in layer.inputs] + [layer.name]
-        tensors = alive[layer.name] if memory.keeps_tensors else tuple(dict.fromkeys(names))
-        members += [("activations", name) for name in tensors]
-    return tuple(members), overhead
 
 
 def _values(graph: LayerGraph, member: tuple[Kind, str]) -> int:

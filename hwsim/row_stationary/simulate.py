@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from hwsim.accelerator import Accelerator, RowStationaryArray
 from hwsim.bits import BitWidths
 from hwsim.graph import Layer, LayerGraph, Vector
+from hwsim.memory import held_bits, held_operands
 from hwsim.names import did_you_mean
 from hwsim.row_stationary.layer_stats import array_layer, vector_layer
 from hwsim.row_stationary.mapping import RsMapping, problems
@@ -96,9 +98,35 @@ def simulate_network(
             rows.append(array_layer(layer, task, [task.simulate(mappings[layer.name])]))
             continue
         rows.append(_best_layer(layer, task))
+    rows = _whole_operands(rows, graph, accelerator, bits, batch)
     return NetworkStats(
         graph.name, accelerator.name, batch, accelerator.clock, array.pes, tuple(rows)
     )
+
+
+def _whole_operands(
+    rows: list[LayerStats], graph: LayerGraph, accelerator: Accelerator, bits: BitWidths, batch: int
+) -> list[LayerStats]:
+    """Where a memory is to hold whole layers, what is required is the layer's whole operands, by
+    which widths are capped; the mapping's tile, which always fits, becomes a detail."""
+    for memory in accelerator.memory:
+        if memory.fit != "layer":
+            continue
+        held = held_operands(graph, memory)
+        rows = [
+            replace(
+                row,
+                required_bits={
+                    **row.required_bits,
+                    memory.name: held_bits(
+                        graph, bits, batch, held[row.name], accelerator.metadata.bits
+                    ),
+                },
+                detail={**row.detail, f"{memory.name}_tile_bits": row.required_bits[memory.name]},
+            )
+            for row in rows
+        ]
+    return rows
 
 
 def _array(accelerator: Accelerator) -> RowStationaryArray:

@@ -21,6 +21,7 @@ class LayerSchedule:
     steps: Steps
     stream_cycles: np.ndarray
     fetch_bits: np.ndarray  # of each step's tile, 0 where the tile stays
+    tile_bits: np.ndarray  # that each step's tile takes in the FIFO, where metadata does not go
     chunk_rows: int  # pixels of a full chunk
 
     @property
@@ -82,13 +83,15 @@ def schedule_layer(
     factor = weight_slices * -(-activation_bits // operand.activation_bits)
     if array.weight_fetch == "packed":
         first_fold = steps.fold == 0
-        fetch_bits = steps.weight_bits + first_fold * metadata_bits * steps.cols
+        tile_bits = steps.weight_bits
+        fetch_bits = tile_bits + first_fold * metadata_bits * steps.cols
     else:
-        fetch_bits = array.pes * operand.weight_bits * weight_slices[steps.block]
+        fetch_bits = tile_bits = array.pes * operand.weight_bits * weight_slices[steps.block]
     return LayerSchedule(
         blocks=blocks,
         steps=steps,
         stream_cycles=steps.pixels * factor[steps.block],
         fetch_bits=np.where(steps.new_tile, fetch_bits, 0),
+        tile_bits=tile_bits,
         chunk_rows=chunk_rows,
     )

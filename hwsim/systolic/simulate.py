@@ -17,7 +17,7 @@ from hwsim.accelerator import Accelerator, Operand, SystolicArray
 from hwsim.bits import BitWidths
 from hwsim.dram import Link
 from hwsim.graph import Gemm, Layer, LayerGraph, Matmul, Vector
-from hwsim.memory import Residency, plan_residency
+from hwsim.memory import Residency, held_bits, held_operands, plan_residency
 from hwsim.stats import LayerStats, NetworkStats
 from hwsim.systolic.schedule import LayerSchedule, schedule_layer
 from hwsim.systolic.spill import chunk_read_values, chunk_write_values
@@ -28,9 +28,9 @@ _STREAMED: tuple[Operand, Operand] = ("psum", "weights")
 
 @dataclass(frozen=True)
 class _LayerPlan:
-    """A layer's task for the recurrence, and how it was cut (None on the vector unit)."""
+    """A layer's tasks for the recurrence, and how it was cut (None on the vector unit)."""
 
-    task: Task
+    tasks: tuple[Task, ...]
     schedule: LayerSchedule | None
 
 
@@ -56,7 +56,9 @@ class _Planner:
         self.buffer = accelerator.memory_for("ifmap")
         capacity = self.buffer.capacity if self.buffer.keeps_tensors else 0
         self.residency: Residency = plan_residency(graph, bits, batch, capacity)
-        self.position = {layer.name: i for i, layer in enumerate(graph)}
+        self.held = {m.name: held_operands(graph, m) for m in accelerator.memory}
+        self.tasks: list[Task] = []  # of all layers so far
+        self.last_task: dict[str, int] = {}
 
     def value_bits(self, name: str, values: int) -> int:
         """Bits of some values of a tensor, at the mean width of its channels."""
@@ -72,20 +74,28 @@ class _Planner:
         return self.spilled(layer.name) or layer.name in self.graph.outputs
 
     def plan(self, layer: Layer) -> _LayerPlan:
-        after = tuple(self.position[tensor.name] for tensor in layer.inputs)
+        """Add the layer's tasks to the program. Layers come in execution order."""
+        after = tuple(self.last_task[tensor.name] for tensor in layer.inputs)
+        plan = (
+            self._plan_vector(layer, after) if layer.gemm is None else self._plan_gemm(layer, after)
+        )
+        self.tasks += plan.tasks
+        self.last_task[layer.name] = len(self.tasks) - 1
+        return plan
+
+    def _plan_vector(self, layer: Layer, after: tuple[int, ...]) -> _LayerPlan:
+        assert isinstance(layer.work, Vector)
         if layer.kind == "input":
             loads = 0 if self.spilled(layer.name) else self.residency.tensor_bits[layer.name]
-            return _LayerPlan(VectorTask(after, 0, read_bits=loads), None)
-        if isinstance(layer.work, Vector):
-            reads = sum(
-                self.value_bits(tensor.name, tensor.values * self.batch)
-                for tensor in layer.inputs
-                if self.spilled(tensor.name)
-            )
-            writes = self.residency.tensor_bits[layer.name] if self.leaves(layer) else 0
-            cycles = -(-layer.work.operations * self.batch // self.accelerator.vector.lanes)
-            return _LayerPlan(VectorTask(after, cycles, reads, writes), None)
-        return self._plan_gemm(layer, after)
+            return _LayerPlan((VectorTask(after, 0, read_bits=loads),), None)
+        reads = sum(
+            self.value_bits(tensor.name, tensor.values * self.batch)
+            for tensor in layer.inputs
+            if self.spilled(tensor.name)
+        )
+        writes = self.residency.tensor_bits[layer.name] if self.leaves(layer) else 0
+        cycles = -(-layer.work.operations * self.batch // self.accelerator.vector.lanes)
+        return _LayerPlan((VectorTask(after, cycles, reads, writes),), None)
 
     def widest(self, name: str) -> int:
         layer = self.graph[name]
@@ -94,11 +104,16 @@ class _Planner:
     def _plan_gemm(self, layer: Layer, after: tuple[int, ...]) -> _LayerPlan:
         gemm, images = layer.gemm, self.batch
         assert gemm is not None
+        staged: tuple[Task, ...] = ()
         if isinstance(layer.work, Matmul):  # each image has its own second operand
             gemm, images = Gemm(gemm.groups * images, gemm.pixels, gemm.reduction, gemm.columns), 1
-            second = layer.inputs[-1].name
-            widths = np.full((gemm.groups, gemm.columns), self.widest(second))
+            second = layer.inputs[-1]
+            widths = np.full((gemm.groups, gemm.columns), self.widest(second.name))
             metadata_bits = 0
+            if self.spilled(second.name):  # brought back whole before the product begins
+                bits = self.value_bits(second.name, second.values * self.batch)
+                staged = (VectorTask(after, 0, read_bits=bits),)
+                after = (len(self.tasks),)
         else:
             widths = self.bits.weight(layer).reshape(gemm.groups, gemm.columns)
             metadata_bits = self.accelerator.metadata.bits
@@ -119,49 +134,45 @@ class _Planner:
                 values = chunk_read_values(layer, schedule.blocks, pixels, chunk_rows)
                 reads = [self.value_bits(first, v) for v in values]
             if self.leaves(layer):
-                values = chunk_write_values(schedule.blocks, pixels, chunk_rows)
+                channels = gemm.groups * gemm.columns
+                values = chunk_write_values(schedule.blocks, channels, pixels, chunk_rows)
                 writes = [self.value_bits(layer.name, v) for v in values]
-        # a spilled second operand is fetched as weights are; a resident one comes from the buffer
-        from_chip = isinstance(layer.work, Matmul) and not self.spilled(layer.inputs[-1].name)
-        return _LayerPlan(
-            ArrayTask(after, schedule.timing_steps(from_chip, reads, writes)), schedule
-        )
+        # a second operand comes from the buffer, never over the weights' channel
+        from_chip = isinstance(layer.work, Matmul)
+        steps = schedule.timing_steps(from_chip, reads, writes)
+        return _LayerPlan((*staged, ArrayTask(after, steps)), schedule)
 
     def traffic(self, plan: _LayerPlan, weights: Link, activations: Link) -> _Traffic:
         """Bits over both DRAM channels, whole bursts."""
-        task = plan.task
-        steps = [task] if isinstance(task, VectorTask) else task.steps
         moved = activations.moved_bits
-        fetched = 0
-        if isinstance(task, ArrayTask):
-            fetches = [s.fetch_bits for s in task.steps if s.fetch_bits and not s.from_chip]
-            fetched = sum(weights.moved_bits(bits) for bits in fetches)
-        return _Traffic(
-            weight_reads=fetched,
-            reads=sum(moved(step.read_bits) for step in steps),
-            writes=sum(moved(step.write_bits) for step in steps),
-        )
+        fetched = reads = writes = 0
+        for task in plan.tasks:
+            if isinstance(task, ArrayTask):
+                fetches = [s.fetch_bits for s in task.steps if s.fetch_bits and not s.from_chip]
+                fetched += sum(weights.moved_bits(bits) for bits in fetches)
+            for step in [task] if isinstance(task, VectorTask) else task.steps:
+                reads += moved(step.read_bits)
+                writes += moved(step.write_bits)
+        return _Traffic(fetched, reads, writes)
 
     def onchip_bits(self, layer: Layer, plan: _LayerPlan) -> dict[str, int]:
         """Bits read and written in each memory.
 
-        A row of ifmap values is read once per fold and held while its slices are multiplied; a
-        psum is written and read once per fold; a tile enters and leaves the FIFO once.
+        A row of ifmap values is read once for each slice of the weights; a psum is written and
+        read once for each fold and slice; a tile enters and leaves the FIFO once.
         """
-        inputs = [tensor.name for tensor in layer.inputs]
-        written = self.residency.tensor_bits[layer.name]
+        counts = dict.fromkeys((memory.name for memory in self.accelerator.memory), 0)
         psum, fifo = (self.accelerator.memory_for(op).name for op in _STREAMED)
-        counts = {self.buffer.name: written, psum: 0, fifo: 0}
+        counts[self.buffer.name] += self.residency.tensor_bits[layer.name]
         if plan.schedule is None:
             counts[self.buffer.name] += sum(
                 self.value_bits(tensor.name, tensor.values * self.batch) for tensor in layer.inputs
             )
             return counts
-        steps = plan.schedule.steps
-        streamed = int((steps.pixels * steps.rows).sum())
-        counts[self.buffer.name] += self.value_bits(inputs[0], streamed)
-        psums = int((steps.pixels * steps.cols).sum())
-        counts[psum] += 2 * psums * self.array.accumulator_bits
+        first = layer.inputs[0].name
+        slices = -(-self.widest(first) // self.accelerator.operand_width.activation_bits)
+        counts[self.buffer.name] += self.value_bits(first, plan.schedule.ifmap_values // slices)
+        counts[psum] += 2 * plan.schedule.psum_writes * self.array.accumulator_bits
         tiles = int(plan.schedule.fetch_bits.sum())
         counts[fifo] += 2 * tiles
         if isinstance(layer.work, Matmul):
@@ -169,16 +180,27 @@ class _Planner:
         return counts
 
     def required_bits(self, layer: Layer, plan: _LayerPlan) -> dict[str, int]:
-        """Bits that must be there at once: all tensors alive, one chunk of psums, one tile."""
-        psum, fifo = (self.accelerator.memory_for(op).name for op in _STREAMED)
-        need = {self.buffer.name: self.residency.alive_bits[self.position[layer.name]]}
-        need |= {psum: 0, fifo: 0}
+        """Bits that must be there at once in each memory, summed over what it holds.
+
+        Tensors alive and, in a memory that is to hold whole layers, the layer's weights; two
+        chunks of psums in whole rows; as many tiles as the FIFO is deep.
+        """
+        need = dict.fromkeys((memory.name for memory in self.accelerator.memory), 0)
+        psum, fifo = (self.accelerator.memory_for(op) for op in _STREAMED)
+        metadata_bits = self.accelerator.metadata.bits
+        for memory in self.accelerator.memory:
+            held = self.held[memory.name][layer.name]
+            if memory.fit == "tile":  # weights stream; tensors that are kept are there whole
+                held = tuple(h for h in held if h[0] == "activations")
+            need[memory.name] += held_bits(self.graph, self.bits, self.batch, held, metadata_bits)
         if plan.schedule is not None and len(plan.schedule.steps):
             steps = plan.schedule.steps
-            # two buffers of whole accumulator rows, as the array addresses them
-            rows = min(2, int(steps.chunk.max()) + 1) * int(steps.pixels.max())
-            need[psum] = rows * self.array.cols * self.array.accumulator_bits
-            need[fifo] = int(plan.schedule.fetch_bits.max())
+            turns = int((steps.fold == 0).sum())
+            rows = min(2, turns) * int(steps.pixels.max())
+            need[psum.name] += rows * self.array.cols * self.array.accumulator_bits
+            if fifo.fit == "tile":
+                tiles = min(self.array.weight_fifo_tiles, int(steps.new_tile.sum()))
+                need[fifo.name] += tiles * int(plan.schedule.tile_bits.max())
         return need
 
     def energy_pj(
@@ -215,15 +237,22 @@ def simulate_network(
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     bits.check(graph)
+    drams = accelerator.dram_for("weights"), accelerator.dram_for("activations")
+    if drams[0] is drams[1]:
+        raise ValueError(
+            f"accelerator {accelerator.name!r}: channel {drams[0].name!r} carries weights and "
+            f"activations; a systolic array is modelled with a channel for each"
+        )
     planner = _Planner(graph, accelerator, bits, batch)
     plans = [planner.plan(layer) for layer in graph]
-    tasks = [plan.task for plan in plans]
-    drams = accelerator.dram_for("weights"), accelerator.dram_for("activations")
+    tasks, last = planner.tasks, [planner.last_task[layer.name] for layer in graph]
     weights, activations = (Link.of(dram, accelerator.clock) for dram in drams)
     ends = finish_cycles(tasks, array, weights, activations)
     free = finish_cycles(tasks, array, *(Link.infinite(dram) for dram in drams))
-    cycles = np.diff(np.maximum.accumulate(ends), prepend=0).tolist()
-    without_dram = np.diff(np.maximum.accumulate(free), prepend=0).tolist()
+    cycles, without_dram = (
+        np.diff(np.maximum.accumulate([times[i] for i in last]), prepend=0).tolist()
+        for times in (ends, free)
+    )
     rows = []
     for layer, plan, taken, needed in zip(graph, plans, cycles, without_dram, strict=True):
         traffic = planner.traffic(plan, weights, activations)

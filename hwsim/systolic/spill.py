@@ -60,7 +60,13 @@ def chunk_read_values(layer: Layer, blocks: Blocks, pixels: int, chunk_rows: int
     return [int(groups) * values for groups in blocks.groups for values in per_group]
 
 
-def chunk_write_values(blocks: Blocks, pixels: int, chunk_rows: int) -> list[int]:
-    """Ofmap values that each (block, chunk) produces, in program order."""
+def chunk_write_values(blocks: Blocks, channels: int, pixels: int, chunk_rows: int) -> list[int]:
+    """Ofmap values that each (block, chunk) writes, in program order.
+
+    channels: of the layer; those that no block computes, being dropped, hold their bias and are
+    written beside the first block's.
+    """
+    columns = blocks.cols.tolist()
+    columns[0] += channels - sum(columns)
     sizes = split(pixels, chunk_rows).tolist()
-    return [int(cols) * size for cols in blocks.cols for size in sizes]
+    return [cols * size for cols in columns for size in sizes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hwsim.graph import Conv, Layer, LayerGraph, Linear, Tensor, Vector, Work
+from hwsim.graph import Conv, Layer, LayerGraph, Linear, Matmul, Tensor, Vector, Work
 
 
 def chain(name: str, shape: tuple[int, ...], works: list[tuple[str, Work, tuple[int, ...]]]):
@@ -46,3 +46,19 @@ def residual(channels: int, size: int) -> LayerGraph:
         Layer("sum", "add", Vector(total.values), (a, b), total),
     )
     return LayerGraph("residual", layers, ("sum",))
+
+
+def attention(tokens: int, width: int) -> LayerGraph:
+    """Scores of one head: a product of two activation tensors, each from a linear layer."""
+    shape = (1, tokens, width)
+    image = Tensor("image", shape, -1)
+    q, k = Tensor("q", shape, -1), Tensor("k", shape, -1)
+    flipped = Tensor("k", (1, width, tokens), 1)
+    layers = (
+        Layer("image", "input", Vector(0), (), image),
+        Layer("q", "linear", Linear(tokens, width, width), (image,), q),
+        Layer("k", "linear", Linear(tokens, width, width), (image,), k),
+        Layer("scores", "matmul", Matmul(1, tokens, width, tokens), (q, flipped),
+              Tensor("scores", (1, tokens, tokens), -1)),
+    )  # fmt: skip
+    return LayerGraph("attention", layers, ("scores",))

@@ -41,5 +41,7 @@ def test_chunk_reads_are_the_rows_behind_its_pixels(
                             touched.add((n, y, x))
         expected.append(len(touched) * channels)
     assert chunk_read_values(layer, blocks, len(pixels), chunk_rows) == expected * 2
-    writes = chunk_write_values(blocks, len(pixels), chunk_rows)
+    writes = chunk_write_values(blocks, 2, len(pixels), chunk_rows)
     assert sum(writes) == 2 * len(pixels)
+    one_dropped = cut_columns(conv.gemm, np.array([[0, 4]]), 8, 1)
+    assert sum(chunk_write_values(one_dropped, 2, len(pixels), chunk_rows)) == 2 * len(pixels)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from graphs import chain, perceptron, residual, square_conv
+import pytest
+from graphs import attention, chain, perceptron, residual, square_conv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,10 +38,12 @@ def machines(draw):
 
 @st.composite
 def graphs(draw):
-    kind = draw(st.sampled_from(["chain", "depthwise", "residual", "perceptron"]))
+    kind = draw(st.sampled_from(["chain", "depthwise", "residual", "perceptron", "attention"]))
     channels, size = draw(st.integers(1, 24)), draw(st.integers(3, 10))
     if kind == "residual":
         return residual(channels, size)
+    if kind == "attention":
+        return attention(size, channels)
     if kind == "perceptron":
         return perceptron("p", draw(st.lists(st.integers(1, 90), min_size=2, max_size=4)))
     groups = channels if kind == "depthwise" else 1
@@ -127,3 +130,45 @@ def test_a_buffer_that_holds_everything_spills_nothing(case):
     assert large.fits_on_chip
     inside = [layer for layer in large.layers if layer.name not in ("image", *graph.outputs)]
     assert all(layer.detail["activation_dram_bits"] == 0 for layer in inside)
+
+
+@settings(max_examples=60)
+@given(machine=machines(), tokens=st.integers(1, 12), width=st.integers(1, 30))
+def test_a_spilled_second_operand_comes_back_over_the_channel_that_took_it(machine, tokens, width):
+    buffer, *others = machine.memory
+    tiny = replace(machine, memory=(replace(buffer, capacity=1), *others))
+    graph = attention(tokens, width)
+    scores = simulate(graph, tiny, BitWidths(8, 8), 2).layers[-1]
+    assert scores.detail["weight_dram_bits"] == 0
+    operands = 2 * 2 * tokens * width * 8
+    result = 2 * tokens * tokens * 8
+    assert scores.detail["activation_dram_bits"] >= operands + result
+    # both operands must have come back before the last row can stream
+    bits_per_cycle = tiny.dram_for("activations").bandwidth / tiny.clock
+    assert scores.cycles >= operands / bits_per_cycle
+
+
+def test_a_memory_for_several_operands_needs_room_for_all_of_them():
+    graph = residual(4, 6)
+    buffer = replace(TPU.memory[0], holds=("ifmap", "ofmap", "psum", "weights"))
+    apart = simulate(graph, TPU, BitWidths(8, 8)).layers[1]
+    together = simulate(graph, replace(TPU, memory=(buffer,)), BitWidths(8, 8)).layers[1]
+    filters = 4 * 36 * 8 + 4 * TPU.metadata.bits
+    needed = apart.required_bits["unified_buffer"] + apart.required_bits["accumulators"]
+    assert together.required_bits == {"unified_buffer": needed + filters}
+    assert together.onchip_bits == {"unified_buffer": sum(apart.onchip_bits.values())}
+
+
+def test_wide_operands_make_more_psums():
+    graph = residual(4, 6)
+    traffic = [
+        simulate(graph, TPU, BitWidths(w, a)).layers[1].onchip_bits["accumulators"]
+        for w, a in ((8, 8), (16, 8), (16, 16))
+    ]
+    assert traffic == [traffic[0], 2 * traffic[0], 4 * traffic[0]]
+
+
+def test_one_channel_for_both_operands_is_refused():
+    dram = replace(TPU.dram[0], carries=("weights", "activations"))
+    with pytest.raises(ValueError, match="a channel for each"):
+        simulate(residual(4, 6), replace(TPU, dram=(dram,)), BitWidths(8, 8))

@@ -8,7 +8,8 @@ import pytest
 from graphs import residual
 
 from hwsim import load_accelerator
-from quant.fit import alive_tensors, fit_caps
+from hwsim.memory import alive_tensors
+from quant.fit import fit_caps
 
 GRAPH = residual(4, 6)  # tensors of 144 values, layers of 4 channels with 36 weights
 TPU = load_accelerator("tpu_v1")
@@ -21,9 +22,9 @@ def machine(bits: int, **changes):
 
 def test_caps_hold_all_tensors_alive_where_tensors_are_kept():
     caps = {cap.name: cap for cap in fit_caps(GRAPH, machine(144 * 12)).caps}
-    names = [name for _, name in caps["sum in unified_buffer"].members]
+    names = [name for _, name in caps["sum in tpu_v1 unified_buffer"].members]
     assert names == list(alive_tensors(GRAPH)["sum"]) == ["a", "b", "sum"]
-    assert caps["a in unified_buffer"].limit_bits == 144 * 12
+    assert caps["a in tpu_v1 unified_buffer"].limit_bits == 144 * 12
 
 
 def test_a_memory_for_tiles_sets_no_cap():
