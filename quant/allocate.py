@@ -79,7 +79,7 @@ def equal_widths(
             )
         fixed |= {("activations", c.name): activation_bits for c in curves.activations}
     pinned = build(curves, Budget(fixed=fixed))
-    bits = np.argmax(np.isfinite(pinned.points), axis=0).astype(np.int8)
+    bits = pinned.narrowest  # and the only one allowed
     rates = pinned.rates(bits)
     is_weight = np.array([kind == "weights" for kind, _ in pinned.keys])
     problem = build(
@@ -146,13 +146,12 @@ def _try_tensors(
     widths, items = np.nonzero(reduced <= distortion - bound)
     order = np.argsort(reduced[widths, items], kind="stable")
     tries = _TRIES if problem.items <= _MANY_ITEMS else _FEW_TRIES
-    narrowest = np.argmax(np.isfinite(problem.points), axis=0)
     for b, item in zip(widths[order], first + items[order], strict=True):
         if b == bits[item] or not tries:
             continue
         trial = bits.copy()
         trial[item] = b
-        floor = np.concatenate([narrowest[:first], trial[first:]])
+        floor = np.concatenate([problem.narrowest[:first], trial[first:]])
         if (room_of(problem, floor) < 0).any():
             continue
         tries -= 1
@@ -211,7 +210,7 @@ def _allocation(
         constraints=tuple(
             Constraint(name, float(limit), float(bits_used), float(multiplier))
             for name, limit, bits_used, multiplier in zip(
-                problem.names, problem.limits, used, multipliers, strict=True
+                problem.names, problem.asked, used, multipliers, strict=True
             )
         ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -24,7 +24,9 @@ class Problem:
     values, metadata_bits: (groups,) rate of an item at b bits is values * b, plus metadata if b.
     points: (9, items) distortion, inf where a width is not allowed. gains: (8, items) of its
     hull, see `hull_gains`.
-    rows: (limits, groups) what a bit of each group counts; limits: (limits,) bits; names of both.
+    rows: (limits, groups) what a bit of each group counts; names of the limits.
+    asked: (limits,) bits. limits: (limits,) the largest rates within them that whole widths can
+    have: no allocation is lost, and the lower bound rises.
     """
 
     keys: tuple[tuple[Kind, str], ...]
@@ -34,6 +36,7 @@ class Problem:
     points: np.ndarray
     gains: np.ndarray
     rows: np.ndarray
+    asked: np.ndarray
     limits: np.ndarray
     names: tuple[str, ...]
 
@@ -48,6 +51,11 @@ class Problem:
     def group(self) -> np.ndarray:
         """(items,) the group of each item."""
         return np.repeat(np.arange(len(self.keys), dtype=np.int32), np.diff(self.start))
+
+    @cached_property
+    def narrowest(self) -> np.ndarray:
+        """(items,) the narrowest allowed width."""
+        return np.argmax(np.isfinite(self.points), axis=0).astype(np.int8)
 
     def choose(self, prices: np.ndarray) -> np.ndarray:
         """(items,) least distortion + price * rate on the hull; of ties, the lowest rate."""
@@ -97,6 +105,7 @@ class Problem:
             points=self.points[:, :items],
             gains=self.gains[:, :items],
             rows=self.rows[:, :groups],
+            asked=limits,
             limits=limits,
             names=self.names,
         )
@@ -131,7 +140,33 @@ def build(curves: RDCurves, budget: Budget, metadata_bits: np.ndarray | None = N
     rows, limits, names = _limits(curves, budget, keys)
     item_group = np.repeat(np.arange(len(keys)), sizes)
     gains = hull_gains(points, values[item_group], metadata[item_group] if metadata.any() else None)
-    return Problem(tuple(keys), start, values, metadata, points, gains, rows, limits, names)
+    problem = Problem(
+        tuple(keys), start, values, metadata, points, gains, rows, limits, limits, names
+    )
+    return replace(problem, limits=_in_whole_steps(problem))
+
+
+def _in_whole_steps(problem: Problem) -> np.ndarray:
+    """Limits brought down to the narrowest widths' rate plus a multiple of the least step.
+
+    All rates that a group can have are apart by a multiple of its step, so those of a row are
+    apart by a multiple of the steps' greatest common divisor.
+    """
+    steps = np.zeros(len(problem.keys), dtype=np.int64)
+    allowed = np.logical_or.reduceat(np.isfinite(problem.points), problem.start[:-1], axis=1)
+    for g in range(len(steps)):
+        widths = np.flatnonzero(allowed[:, g])
+        rate = widths * int(problem.values[g]) + (widths > 0) * int(problem.metadata_bits[g])
+        steps[g] = np.gcd.reduce(rate - rate[0])
+    limits = problem.asked.copy()
+    smallest = problem.rows @ problem.rates(problem.narrowest)
+    for j, row in enumerate(problem.rows):
+        if (row % 1 == 0).all():
+            step = np.gcd.reduce(row.astype(np.int64) * steps)
+            room = limits[j] - smallest[j]
+            if step and room >= 0:
+                limits[j] = smallest[j] + room // step * step
+    return limits
 
 
 def _limits(
@@ -209,9 +244,8 @@ def check_feasible(problem: Problem) -> None:
 
     All counts in the rows are at least 0, so nothing else can keep a limit that these do not.
     """
-    narrowest = np.argmax(np.isfinite(problem.points), axis=0)
-    smallest = problem.rows @ problem.rates(narrowest)
-    over = smallest - problem.limits
+    smallest = problem.rows @ problem.rates(problem.narrowest)
+    over = smallest - problem.asked
     if not (over > 0).any():
         return
     best = problem.choose(np.zeros(len(problem.keys)))
@@ -222,11 +256,11 @@ def check_feasible(problem: Problem) -> None:
     values = float(counts.sum())
     others = [problem.names[i] for i in np.flatnonzero(over > 0) if i != j]
     raise InfeasibleBudget(
-        f"limit on {problem.names[j]!r} of {problem.limits[j]:,.0f} bits "
-        f"({problem.limits[j] / values:.4g} a value) cannot be kept: the narrowest allowed widths "
+        f"limit on {problem.names[j]!r} of {problem.asked[j]:,.0f} bits "
+        f"({problem.asked[j] / values:.4g} a value) cannot be kept: the narrowest allowed widths "
         f"take {smallest[j]:,.0f} bits ({smallest[j] / values:.4g} a value), {over[j]:,.0f} too "
         f"many; {smallest[j]:,.0f} to {largest[j]:,.0f} bits ({smallest[j] / values:.4g} to "
         f"{largest[j] / values:.4g} a value) can be reached"
         + (f"; cannot be kept either: {', '.join(map(repr, others))}" if others else ""),
-        problem.names[j], float(problem.limits[j]), float(smallest[j]), float(largest[j]),
+        problem.names[j], float(problem.asked[j]), float(smallest[j]), float(largest[j]),
     )  # fmt: skip

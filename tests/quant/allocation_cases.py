@@ -79,7 +79,7 @@ def best_of_all(curves: RDCurves, budget: Budget) -> float | None:
     best = None
     for combination in itertools.product(*choices):
         bits = np.array(combination)
-        if (problem.rows @ problem.rates(bits) <= problem.limits).all():
+        if (problem.rows @ problem.rates(bits) <= problem.asked).all():
             distortion = float(problem.points[bits, np.arange(len(bits))].sum())
             best = distortion if best is None else min(best, distortion)
     return best

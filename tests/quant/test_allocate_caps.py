@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from allocation_cases import convex_curves
+from allocation_cases import convex_curves, small_budget, small_curves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,6 +75,34 @@ def test_a_cap_on_one_layer_is_a_second_slope_for_it_alone(seed: int) -> None:
     assert found.multipliers[1] == max(0.0, own.prices[0] - outer)
     others = np.delete(found.prices, 1)
     assert (others == outer).all()
+
+
+@given(seed=seeds)
+def test_bringing_a_limit_down_to_whole_steps_loses_no_rate_that_keeps_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    curves = small_curves(rng)
+    problem = build(curves, small_budget(rng, curves))
+    choices = [np.flatnonzero(np.isfinite(column)) for column in problem.points.T]
+    bits = np.array(list(itertools.product(*choices)))
+    rates = np.array([problem.rows @ problem.rates(b) for b in bits]).T
+    for rate, asked, limit in zip(rates, problem.asked, problem.limits, strict=True):
+        kept = rate[rate <= asked]
+        assert limit <= asked
+        if len(kept):
+            assert kept.max() <= limit * (1 + 1e-9)
+
+
+def test_a_limit_that_no_width_meets_comes_down_to_one_that_does() -> None:
+    tensor = np.array([np.inf, 9, 8, 7, 6, 5, 4, 3, 2.0])
+    curves = RDCurves("n", (), (TensorCurve("a", tensor, 10), TensorCurve("b", tensor, 15)))
+    caps = (Cap("a alone", (("activations", "a"),), 49),)
+    budget = Budget(activation_total_bits=148, caps=caps, activation_widths=(2, 4, 8))
+    problem = build(curves, budget)
+    # the narrowest take 50 and the steps are 20 and 40 of 10, 30 and 60 of 15: 140; a has 2 or 4
+    assert problem.limits.tolist() == [140, 40]
+    answer = allocate(curves, budget)
+    assert [c.limit_bits for c in answer.constraints] == [148, 49]
+    assert answer.predicted_distortion == 10  # a has 2 bits and b has 8
 
 
 def chained(curves: RDCurves, share: float) -> Budget:
