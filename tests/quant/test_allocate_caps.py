@@ -96,13 +96,13 @@ def test_a_limit_that_no_width_meets_comes_down_to_one_that_does() -> None:
     tensor = np.array([np.inf, 9, 8, 7, 6, 5, 4, 3, 2.0])
     curves = RDCurves("n", (), (TensorCurve("a", tensor, 10), TensorCurve("b", tensor, 15)))
     caps = (Cap("a alone", (("activations", "a"),), 49),)
-    budget = Budget(activation_total_bits=148, caps=caps, activation_widths=(2, 4, 8))
+    budget = Budget(activation_total_bits=118, caps=caps, activation_widths=(1, 3, 7))
     problem = build(curves, budget)
-    # the narrowest take 50 and the steps are 20 and 40 of 10, 30 and 60 of 15: 140; a has 2 or 4
-    assert problem.limits.tolist() == [140, 40]
+    # the narrowest take 25; steps are multiples of 20 for a and of 30 for b, so of 10 together
+    assert problem.limits.tolist() == [115, 30]
     answer = allocate(curves, budget)
-    assert [c.limit_bits for c in answer.constraints] == [148, 49]
-    assert answer.predicted_distortion == 10  # a has 2 bits and b has 8
+    assert [c.limit_bits for c in answer.constraints] == [118, 49]
+    assert answer.predicted_distortion == 12  # a has 1 bit and b has 7
 
 
 def chained(curves: RDCurves, share: float) -> Budget:
