@@ -11,7 +11,6 @@ from analysis import plots
 from analysis.study import BASELINE, Study, rate_distortion
 from analysis.tables import occupancy_table, speedup_table, width_shares
 from hwsim.accelerator import Accelerator
-from quant.allocation import Allocation
 
 
 @dataclass(frozen=True)
@@ -39,18 +38,12 @@ def _figure(name: str, title: str, caption: str, draw: partial[None], width: flo
     return StudyFigure(name, title, caption, svg, png)
 
 
-def _main_allocation(study: Study) -> Allocation:
-    allocation = study.main.allocation
-    assert allocation is not None
-    return allocation
-
-
 def _rate_distortion(study: Study) -> StudyFigure:
     import pandas as pd
 
     widths = np.unique([*np.arange(1, 8.25, 0.5), study.request.weight_bits]).tolist()
     points = pd.DataFrame(rate_distortion(study.curves, study.network, study.request, widths))
-    chosen = _main_allocation(study)
+    chosen = study.main.allocation
     draw = partial(
         plots.draw_rate_distortion,
         points=points,
@@ -66,7 +59,7 @@ def _rate_distortion(study: Study) -> StudyFigure:
 
 def _channel_curves(study: Study) -> StudyFigure:
     """Channels spread over the sensitivities, each with its curve and its choice."""
-    chosen = _main_allocation(study)
+    chosen = study.main.allocation
     items = [
         (curve.name, c, curve.values, curve.distortion[c])
         for curve in study.curves.weights
@@ -132,7 +125,7 @@ def _occupancy(study: Study, accelerator: Accelerator) -> StudyFigure:
     draw = partial(plots.draw_occupancy, table=table)
     caption = (
         f"On-chip bits that each layer needs on {accelerator.name} with '{study.main.name}', over "
-        f"what there is; above the line it does not fit and is tiled."
+        f"what there is; what is above the line is tiled or spilled."
     )
     name = f"onchip_{accelerator.name}"
     memories = table["memory"].nunique()

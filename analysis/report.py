@@ -61,7 +61,6 @@ def write_report(
 
 def _accuracy_sentence(study: Study) -> str:
     accuracy = study.main.accuracy
-    assert accuracy is not None
     return (
         f"with top-1 {100 * accuracy.top1:.1f} % (float {100 * study.float_accuracy.top1:.1f} %) "
         f"on {accuracy.images} images; {100 * accuracy.agreement:.1f} % keep the float network's "
@@ -136,8 +135,6 @@ def _constraints(study: Study) -> str:
     rows = []
     for variant in study.variants:
         allocation = variant.allocation
-        if allocation is None:
-            continue
         binding = [c for c in allocation.binding if c.name not in ("weights", "activations")]
         named = ", ".join(c.name for c in binding[:4]) + (", ..." if len(binding) > 4 else "")
         rows.append(
@@ -158,9 +155,9 @@ def _constraints(study: Study) -> str:
             listed = ", ".join(f"{u.layer} ({u.memory})" for u in unfit[:6])
             more = ", ..." if len(unfit) > 6 else ""
             text += (
-                f"<p>On {escape(accelerator)} these do not fit at two bits a value or more, so no "
-                f"cap was set for them and they are tiled: {escape(listed)}{more} "
-                f"({len(unfit)} in all).</p>"
+                f"<p>On {escape(accelerator)} the whole operands of these layers would fit only "
+                f"below 2 bits a weight or 4 an activation, so no cap was set for them; they are tiled or spilled, "
+                f"and their traffic is counted: {escape(listed)}{more} ({len(unfit)} in all).</p>"
             )
     return _table(pd.DataFrame(rows)) + text
 

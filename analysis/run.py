@@ -25,7 +25,6 @@ def run_files(
     inputs: Mapping[str, str | None],
 ) -> dict[str, bytes]:
     """{path inside the folder: content} of everything that a run leaves."""
-    assert study.main.allocation is not None
     figures = study_figures(study)
     files: dict[str, bytes] = {
         "allocation.json": _json(study.main.allocation.to_json()),
@@ -33,9 +32,8 @@ def run_files(
         "summary.csv": summary_table(study).to_csv(index=False).encode(),
     }
     for variant in study.variants:
-        if variant.allocation is not None:
-            name = variant.name.replace(", ", "_").replace(" ", "_")
-            files[f"allocations/{name}.json"] = _json(variant.allocation.to_json())
+        name = variant.name.replace(", ", "_").replace(" ", "_")
+        files[f"allocations/{name}.json"] = _json(variant.allocation.to_json())
     for figure in figures:
         files[f"figures/{figure.name}.svg"] = figure.svg
         files[f"figures/{figure.name}.png"] = figure.png

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from hwsim.simulate import simulate
 from hwsim.stats import NetworkStats
 from quant.allocate import allocate, equal_widths, per_layer
 from quant.allocation import Allocation
-from quant.budget import Budget, InfeasibleBudget, Kind
+from quant.budget import Budget, Cap, InfeasibleBudget, Kind
 from quant.curves import RDCurves
 from quant.fit import Unfit, fit_caps
 
@@ -43,17 +43,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to choose the widths, and what comes of it. stats: by accelerator.
-
-    allocation, accuracy, curves: None where there is none (native widths beyond the curves).
-    """
+    """One way to choose the widths, and what comes of it. stats: by accelerator."""
 
     name: str
-    bits: BitWidths
-    allocation: Allocation | None
+    allocation: Allocation
+    accuracy: Accuracy
     stats: dict[str, NetworkStats]
-    accuracy: Accuracy | None = None
-    note: str = ""
+
+    @property
+    def bits(self) -> BitWidths:
+        return self.allocation.bits
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class Study:
 
     @property
     def main(self) -> Variant:
-        """The allocation that the study is about: per channel, within every hardware constraint
-        that could be kept; without one, per channel."""
+        """The allocation that the study is about: per channel, within the caps of every
+        accelerator."""
         return self.variants[-1]
 
 
@@ -108,19 +107,18 @@ def choose_allocations(
     average = f"{_label(weight_bits)} bits"
     chosen.append((f"per layer, {average}", per_layer(curves, free)))
     chosen.append((f"per channel, {average}", allocate(curves, free)))
-    unfit = {}
+    unfit: dict[str, tuple[Unfit, ...]] = {}
+    every_cap: list[Cap] = []
     for accelerator in request.accelerators:
         fit = fit_caps(network.graph, accelerator, request.batch, fixed)
         unfit[accelerator.name] = fit.unfit
-        budget = Budget(
-            weight_bits=weight_bits,
-            activation_bits=activation_bits,
-            fixed=fixed,
-            caps=fit.caps,
-        )
-        chosen.append(
-            (f"per channel, {average}, fits {accelerator.name}", allocate(curves, budget))
-        )
+        every_cap += fit.caps
+        budget = replace(free, caps=fit.caps)
+        name = f"per channel, {average}, fits {accelerator.name}"
+        chosen.append((name, allocate(curves, budget)))
+    if len(request.accelerators) > 1:
+        budget = replace(free, caps=tuple(every_cap))
+        chosen.append((f"per channel, {average}, fits all", allocate(curves, budget)))
     return chosen, unfit
 
 
@@ -177,7 +175,7 @@ def run_study(
         began = time.perf_counter()
         stats = simulate_on(network, request, allocation.bits)
         timed("simulations", began)
-        variants.append(Variant(name, allocation.bits, allocation, stats, accuracy))
+        variants.append(Variant(name, allocation, accuracy, stats))
     return Study(network, request, curves, float_accuracy, tuple(variants), unfit, seconds)
 
 

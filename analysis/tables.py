@@ -33,17 +33,13 @@ def summary_table(study: Study) -> pd.DataFrame:
             "variant": variant.name,
             "weight_bits": variant.bits.average_weight_bits(study.network.graph),
             "size_bytes": size_bits(study, variant) / 8,
+            "top1": variant.accuracy.top1,
+            "top5": variant.accuracy.top5,
+            "agreement": variant.accuracy.agreement,
+            "measured_distortion": variant.accuracy.distortion,
+            "predicted_distortion": variant.allocation.predicted_distortion,
+            "relative_gap": variant.allocation.relative_gap,
         }
-        if variant.accuracy is not None:
-            row |= {
-                "top1": variant.accuracy.top1,
-                "top5": variant.accuracy.top5,
-                "agreement": variant.accuracy.agreement,
-                "measured_distortion": variant.accuracy.distortion,
-            }
-        if variant.allocation is not None:
-            row["predicted_distortion"] = variant.allocation.predicted_distortion
-            row["relative_gap"] = variant.allocation.relative_gap
         for name, stats in variant.stats.items():
             base = study.baseline.stats[name]
             row |= {

@@ -16,7 +16,9 @@ from hwsim.graph import LayerGraph
 from hwsim.memory import held_operands
 from quant.budget import Cap, Kind
 
-MIN_MEAN_BITS = 2  # assumed: below two bits a value on average a layer is not worth squeezing
+# assumed: means below which a layer is not worth squeezing, since without retraining accuracy goes
+MIN_MEAN_WEIGHT_BITS = 2.0
+MIN_MEAN_ACTIVATION_BITS = 4.0
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,12 @@ def fit_caps(
     accelerator: Accelerator,
     batch: int = 1,
     fixed: Mapping[tuple[Kind, str], int | np.ndarray] | None = None,
-    min_mean_bits: float = MIN_MEAN_BITS,
 ) -> Fit:
     """Caps of every layer in the memories that are to hold whole layers (`fit = "layer"`).
 
     Memories that keep tensors from layer to layer are capped with all tensors alive. A layer that
-    would fit only below min_mean_bits a value is left out and listed as unfit. fixed: widths that
-    the budget fixes, which take their room first. Raises ValueError for a memory that holds
+    would fit only below 2 bits a weight or 4 bits an activation is left out and listed as unfit.
+    fixed: widths that the budget fixes, which take their room first. Raises ValueError for a memory that holds
     weights and activations of a batch above 1: their bits do not grow alike.
     """
     fixed = fixed or {}
@@ -80,7 +81,9 @@ def fit_caps(
             if not free:
                 continue
             mean = room / sum(free.values())
-            if mean < min_mean_bits:
+            kinds = {kind for kind, _ in free}
+            least = MIN_MEAN_ACTIVATION_BITS if "activations" in kinds else MIN_MEAN_WEIGHT_BITS
+            if mean < least:
                 unfit.append(Unfit(layer.name, memory.name, max(0.0, mean)))
                 continue
             name = f"{layer.name} in {accelerator.name} {memory.name}"

@@ -1,13 +1,10 @@
 """The recipe: means and energies of patches, shared clipping ranges, and the progress bar."""
 
-import sys
-
 import torch
 
 from quant import digits
 from quant.calibration import calibrate
 from quant.patches import patches
-from quant.progress import progress_bar
 from tests.quant.nets import digits_network
 
 
@@ -47,13 +44,3 @@ def test_wide_activations_cover_all_that_was_seen():
     quantizer = recipe.activation_quantizer("classifier", 12)
     logits = network(images.tensor())
     assert float((quantizer(logits) - logits).abs().max()) <= quantizer.step * 1.01
-
-
-def test_the_bar_is_for_terminals_only(monkeypatch, capsys):
-    assert progress_bar() is None
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    show = progress_bar()
-    assert show is not None
-    for done in (1, 2, 3):
-        show("sweep", done, 3)
-    assert "sweep" in capsys.readouterr().err

@@ -31,18 +31,18 @@ def test_a_memory_for_tiles_sets_no_cap():
     assert fit_caps(GRAPH, machine(10, fit="tile")).caps == ()
 
 
-def test_what_would_fit_only_below_two_bits_is_listed_not_capped():
-    fit = fit_caps(GRAPH, machine(144 * 5))
+def test_what_would_fit_only_below_four_bits_an_activation_is_listed_not_capped():
+    fit = fit_caps(GRAPH, machine(144 * 10))
     assert {u.layer for u in fit.unfit} == {"sum"}
-    assert fit.unfit[0].mean_bits == pytest.approx(5 / 3)
+    assert fit.unfit[0].mean_bits == pytest.approx(10 / 3)
     assert {cap.name.split()[0] for cap in fit.caps} == {"a", "b"}
 
 
 def test_fixed_widths_take_their_room_first():
     fixed = {("activations", "image"): 8}
-    assert fit_caps(GRAPH, machine(144 * 10), fixed=fixed).unfit == ()
-    tight = fit_caps(GRAPH, machine(144 * 9), fixed=fixed)
-    assert {u.layer: u.mean_bits for u in tight.unfit} == {"a": 1.0}
+    assert fit_caps(GRAPH, machine(144 * 12), fixed=fixed).unfit == ()
+    tight = fit_caps(GRAPH, machine(144 * 11), fixed=fixed)
+    assert {u.layer: u.mean_bits for u in tight.unfit} == {"a": 3.0, "sum": pytest.approx(11 / 3)}
 
 
 def test_a_batch_divides_the_room_for_activations():
@@ -54,6 +54,10 @@ def test_weights_are_capped_with_their_metadata():
     fit = fit_caps(GRAPH, machine(2000, holds=("weights",), keeps_tensors=False))
     assert [cap.members for cap in fit.caps] == [(("weights", "a"),), (("weights", "b"),)]
     assert fit.caps[0].overhead_bits == 4 * (16 + 4 + 32)
+    least = 4 * 36 * 2 + 4 * (16 + 4 + 32)
+    for capacity, unfit in ((least, 0), (least - 1, 2)):
+        tight = machine(capacity, holds=("weights",), keeps_tensors=False)
+        assert len(fit_caps(GRAPH, tight).unfit) == unfit
 
 
 def test_weights_and_a_batch_of_activations_in_one_memory_are_refused():

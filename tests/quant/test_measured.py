@@ -29,18 +29,26 @@ def log_correlations(network, images, per_layer, probes, seed=0):
     return [np.corrcoef(np.log(exact[alive, b]), np.log(swept[alive, b]))[0, 1] for b in range(9)]
 
 
-def test_the_sweep_agrees_with_brute_force_on_digits():
-    images = digits.calibration(96)
-    correlation = log_correlations(digits_network(), images, per_layer=6, probes=20)
-    assert min(correlation[3:]) >= 0.99
-    # One channel of 24 at 2 bits or fewer moves so small a network beyond first order: with ever
-    # more probes and images its correlation stays at 0.984 (2 bits) and 0.94 (0 and 1 bit).
-    assert correlation[2] >= 0.98
-    assert min(correlation) >= 0.93
+@pytest.fixture(scope="module")
+def digits_correlation():
+    return log_correlations(digits_network(), digits.calibration(96), per_layer=6, probes=20)
+
+
+# One channel of 24 at 2 bits or fewer moves so small a network beyond first order: with ever more
+# probes and images the correlation stays at 0.984 (2 bits) and 0.94 (0 and 1 bit).
+BEYOND_FIRST_ORDER = pytest.mark.xfail(strict=True, reason="0.984: beyond first order at 2 bits")
+
+
+@pytest.mark.parametrize("bits", [pytest.param(2, marks=BEYOND_FIRST_ORDER), 3, 4, 5, 6, 7, 8])
+def test_the_sweep_agrees_with_brute_force_on_digits(digits_correlation, bits):
+    assert digits_correlation[bits] >= 0.99
+
+
+def test_the_sweep_still_ranks_channels_at_the_lowest_widths(digits_correlation):
+    assert min(digits_correlation) >= 0.93
 
 
 @pytest.mark.data
-@pytest.mark.slow
 def test_the_sweep_agrees_with_brute_force_on_a_cifar_resnet(data_dir):
     images = load_images(data_dir / "cifar10" / "cifar10_calib_jpeg.npz", (32, 32))
     network = cifar_network(data_dir)
