@@ -156,8 +156,8 @@ def _constraints(study: Study) -> str:
             more = ", ..." if len(unfit) > 6 else ""
             text += (
                 f"<p>On {escape(accelerator)} the whole operands of these layers would fit only "
-                f"below 2 bits a weight or 4 an activation, so no cap was set for them; they are tiled or spilled, "
-                f"and their traffic is counted: {escape(listed)}{more} ({len(unfit)} in all).</p>"
+                f"below 2 bits a weight or 4 an activation, so no cap was set for them; they are "
+                f"tiled or spilled, and their traffic is counted: {escape(listed)}{more} ({len(unfit)} in all).</p>"
             )
     return _table(pd.DataFrame(rows)) + text
 

@@ -49,8 +49,8 @@ def fit_caps(
 
     Memories that keep tensors from layer to layer are capped with all tensors alive. A layer that
     would fit only below 2 bits a weight or 4 bits an activation is left out and listed as unfit.
-    fixed: widths that the budget fixes, which take their room first. Raises ValueError for a memory that holds
-    weights and activations of a batch above 1: their bits do not grow alike.
+    fixed: widths that the budget fixes, which take their room first. Raises ValueError for a
+    memory that holds weights and activations of a batch above 1: their bits do not grow alike.
     """
     fixed = fixed or {}
     caps: list[Cap] = []
