@@ -157,7 +157,8 @@ def _constraints(study: Study) -> str:
             text += (
                 f"<p>On {escape(accelerator)} the whole operands of these layers would fit only "
                 f"below 2 bits a weight or 4 an activation, so no cap was set for them; they are "
-                f"tiled or spilled, and their traffic is counted: {escape(listed)}{more} ({len(unfit)} in all).</p>"
+                f"tiled or spilled, and their traffic is counted: {escape(listed)}{more} "
+                f"({len(unfit)} in all).</p>"
             )
     return _table(pd.DataFrame(rows)) + text
 
