@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from hwsim.frontends.lowering import layer_graph
-from hwsim.frontends.torch_export import capture, read_program
+from hwsim.frontends.torch_export import capture, first_line, read_program
 from hwsim.frontends.torchvision_shim import import_torchvision
 from hwsim.graph import LayerGraph
 from hwsim.names import did_you_mean
@@ -57,7 +58,12 @@ def module_from_name(
         options["image_size"] = size
     elif name.startswith("maxvit_"):
         options["input_size"] = (size, size)
-    return import_torchvision().models.get_model(name, weights=None, **options)
+    try:
+        return import_torchvision().models.get_model(name, weights=None, **options)
+    except (AssertionError, ValueError) as error:  # torchvision asserts what sizes it can take
+        raise ValueError(
+            f"model {name!r} cannot be built for images of {size} pixels: {first_line(error)}"
+        ) from error
 
 
 def build(name: str, num_classes: int = 1000, image_size: int | None = None) -> nn.Module:
@@ -115,15 +121,15 @@ def from_spec(spec: str, image_size: int | None = None) -> LayerGraph:
 
 
 def call_spec(spec: str) -> object:
-    """What 'package.module:function' returns. Raises ValueError if it is not there."""
+    """What 'package.module:function' returns. Raises ValueError if it is not there or raises."""
     module_name, _, function_name = spec.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except (Exception, SystemExit) as error:  # the user's module may raise whatever it likes
         raise ValueError(
-            f"model {spec!r}: cannot import {module_name!r}: {error}; the part before the colon is "
-            f"a module that Python can import from here"
-        ) from None
+            f"model {spec!r}: cannot import {module_name!r}: {first_line(error)}; the part before "
+            f"the colon is a module that Python can import from here"
+        ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
@@ -131,7 +137,14 @@ def call_spec(spec: str) -> object:
             f"model {spec!r}: {module_name} has no function {function_name!r}"
             f"{did_you_mean(function_name, known)}"
         )
-    return function()
+    try:
+        return function()
+    except (Exception, SystemExit) as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"model {spec!r}: calling {function_name} without arguments raised "
+            f"{first_line(error)} ({line.filename}, line {line.lineno})"
+        ) from error
 
 
 def _check_name(name: str) -> None:

@@ -63,7 +63,7 @@ def read_program(path: str | PathLike[str]) -> ExportedProgram:
             program = torch.export.load(path).run_decompositions({_ATTENTION: _attention})
     except Exception as error:  # anything that is not such a file; torch has no error for that
         raise ValueError(
-            f"{path}: not a program that torch.export.save wrote: {_first_line(error)}"
+            f"{path}: not a program that torch.export.save wrote: {first_line(error)}"
         ) from None
     inputs = set(program.graph_signature.user_inputs)
     for node in program.graph.nodes:
@@ -143,9 +143,9 @@ def _export_after_fx(
         return torch.export.export(traced, inputs)
     except Exception as second:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
-        reasons = [f"torch.export says {_first_line(refusal)}"]
-        if _first_line(second) != _first_line(refusal):
-            reasons.append(f"torch.fx says {_first_line(second)}")
+        reasons = [f"torch.export says {first_line(refusal)}"]
+        if first_line(second) != first_line(refusal):
+            reasons.append(f"torch.fx says {first_line(second)}")
         raise ValueError(
             f"cannot trace {type(module).__name__} on an input of shape {shapes}: "
             f"{'; '.join(reasons)}; check that the module runs on such an input in eval mode, and "
@@ -153,12 +153,17 @@ def _export_after_fx(
         ) from refusal
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """The error's type and the first line of what it says."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
 
 
 def _shapes(input_shape: Sequence[int] | Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    if isinstance(input_shape, str) or not isinstance(input_shape, Sequence):
+        raise ValueError(
+            f"input shape: expected sizes such as (1, 3, 224, 224), got {input_shape!r}"
+        )
     several = any(isinstance(item, Sequence) for item in input_shape)
     shapes: list[tuple[Any, ...]] = (
         [tuple(item) if isinstance(item, Sequence) else (item,) for item in input_shape]
@@ -186,7 +191,11 @@ def _example_inputs(
     parameters = list(module.parameters())
     device = parameters[0].device if parameters else torch.device("cpu")
     dtype = next((p.dtype for p in parameters if p.is_floating_point()), torch.get_default_dtype())
-    return tuple(torch.zeros(s, device=device, dtype=dtype) for s in _shapes(input_shape))
+    shapes = _shapes(input_shape)
+    try:
+        return tuple(torch.zeros(s, device=device, dtype=dtype) for s in shapes)
+    except (RuntimeError, TypeError):  # beyond the memory, beyond 64 bits
+        raise ValueError(f"input shape: {shapes} does not fit in memory; give smaller") from None
 
 
 @contextmanager
