@@ -21,7 +21,10 @@ Widths = int | Mapping[str, np.ndarray]
 
 
 def _checked(where: str, widths: object, lowest: int = 0) -> np.ndarray:
-    array = np.asarray(widths)
+    try:
+        array = np.asarray(widths)
+    except ValueError:  # lists of unequal length
+        raise ValueError(f"{where}: widths must be an integer or a list of integers") from None
     if array.dtype.kind not in "iu" or array.ndim > 1 or array.size == 0:
         raise ValueError(f"{where}: widths must be an integer or a list of integers, got {widths}")
     if array.min() < lowest or array.max() > MAX_BITS:
@@ -148,7 +151,7 @@ class BitWidths:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise ValueError(f"{path}: cannot read bit widths: {error.strerror}") from None
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, endless numbers
             raise ValueError(f"{path}: not a JSON file of bit widths: {error}") from None
         if isinstance(data, dict) and "bits" in data:
             data = data["bits"]

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import struct
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+# what reading a zip archive (.npz) that is cut or changed may raise, beside OSError and ValueError;
+# RuntimeError for entries said to be encrypted or of an odd method
+BROKEN_ARCHIVE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
+    RuntimeError, MemoryError,
+)  # fmt: skip
 
 
 def write_atomically(

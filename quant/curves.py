@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import io
 import json
-import lzma
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from hwsim.files import write_atomically
+from hwsim.files import BROKEN_ARCHIVE, write_atomically
 from hwsim.names import did_you_mean
 
 WIDTHS = 9  # bit widths 0..8; index into a curve is the width
 SCHEMA = 1
+MAX_VALUES = 10**12  # behind one channel or in one tensor; more is a mistake
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip entry: the same content, the same bytes
 
 
@@ -47,8 +45,15 @@ def _checked(where: str, distortion: object, shape: tuple[int | None, int]) -> n
 
 
 def _checked_values(where: str, values: object) -> int:
-    if isinstance(values, bool) or not isinstance(values, int | np.integer) or values < 1:
-        raise ValueError(f"{where}: values must be an integer of at least 1, got {values!r}")
+    if (
+        isinstance(values, bool)
+        or not isinstance(values, int | np.integer)
+        or (not 1 <= values <= MAX_VALUES)
+    ):
+        raise ValueError(
+            f"{where}: values must be an integer of at least 1 and at most {MAX_VALUES}, "
+            f"got {values!r}"
+        )
     return int(values)
 
 
@@ -124,6 +129,13 @@ class RDCurves:
         object.__setattr__(self, "activations", tuple(self.activations))
         object.__setattr__(self, "method", dict(self.method))
         object.__setattr__(self, "steps", dict(self.steps))
+        names = [curve.name for curve in self.weights] + [curve.name for curve in self.activations]
+        for name in [self.network, *names]:
+            if not isinstance(name, str):
+                raise ValueError(f"curves: a network's and a layer's name is text, got {name!r}")
+        for name, array in self.steps.items():
+            if np.asarray(array).dtype.kind not in "biuf" or np.isnan(array).any():
+                raise ValueError(f"curves of {self.network!r}: steps {name!r} must be numbers")
         for kind in ("weights", "activations"):
             names = [curve.name for curve in getattr(self, kind)]
             if len(set(names)) != len(names):
@@ -199,10 +211,7 @@ class RDCurves:
                 return cls._read(archive)
         except OSError as error:
             raise ValueError(f"{path}: cannot read curves: {error.strerror or error}") from None
-        except (
-            zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
-            RuntimeError, MemoryError,  # also for entries said to be encrypted or of an odd method
-        ):  # fmt: skip
+        except BROKEN_ARCHIVE:
             raise ValueError(
                 f"{path}: not a whole file of curves (.npz); measure the curves again"
             ) from None

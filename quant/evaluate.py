@@ -85,6 +85,11 @@ def evaluate(
             )
         size = len(batch)
         reference = float_network(_filled(batch))[:size]
+        if not reference.isfinite().all():
+            raise ValueError(
+                f"evaluate: network {float_network.name!r} gives NaN or infinity on image {count} "
+                f"or one of the {size} from it; check its weights and the images"
+            )
         logits = reference if quantized is None else quantized(_filled(batch))[:size]
         top = logits.topk(min(5, logits.shape[1]), dim=1).indices
         right = top == wanted.unsqueeze(1)

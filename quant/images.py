@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hwsim.files import BROKEN_ARCHIVE
 from hwsim.names import did_you_mean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # torchvision's presets for ImageNet classifiers
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_CLASSES = 10**9  # a label at or above it is a mistake
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -100,10 +104,14 @@ def from_arrays(
         raise ValueError(
             f"{where}: images must have shape (N, height, width, {len(mean)}), got {images.shape}"
         )
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min() < 0:
+    if (
+        labels.shape != (len(images),)
+        or labels.dtype.kind not in "iu"
+        or (labels.min() < 0 or labels.max() >= MAX_CLASSES)
+    ):
         raise ValueError(
-            f"{where}: labels must be {len(images)} whole numbers >= 0, one per image, "
-            f"got {labels.dtype} of shape {labels.shape}"
+            f"{where}: labels must be {len(images)} whole numbers of 0..{MAX_CLASSES - 1}, one per "
+            f"image, got {labels.dtype} of shape {labels.shape}"
         )
     index = np.arange(len(images))
     return LabelledImages(labels.astype(np.int64), images.__getitem__, index, mean, std, scale)
@@ -112,19 +120,32 @@ def from_arrays(
 def from_npz(path: str | os.PathLike[str]) -> LabelledImages:
     """A .npz file with arrays `images` (N, height, width, 3) uint8 and `labels` (N,)."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             images, labels = file["images"], file["labels"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, *BROKEN_ARCHIVE) as error:
         raise ValueError(
             f"{path}: expected a .npz file with the arrays images and labels: {error}"
         ) from None
+    if images.dtype != np.uint8:  # another scale would be read as almost black, unnoticed
+        raise ValueError(
+            f"{path}: images must be uint8, 0..255, got {images.dtype}; images of 0..1 become so "
+            f"by (255 * images).round().astype('uint8')"
+        )
     return from_arrays(images, labels, where=str(path))
+
+
+def read_labels(path: Path) -> list[dict[str, str]]:
+    """Rows of a labels.csv, by column. Raises ValueError, naming it, for what is no CSV file."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot read as CSV in UTF-8: {error}") from None
 
 
 def _listed(folder: Path, split: str | None) -> tuple[list[Path], list[int]]:
     path = folder / "labels.csv"
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_labels(path)
     columns = list(rows[0]) if rows else []
     for column in ("file", "class") + (("split",) if split else ()):
         if column not in columns:
@@ -138,8 +159,11 @@ def _listed(folder: Path, split: str | None) -> tuple[list[Path], list[int]]:
         rows = [row for row in rows if row["split"] == split]
     labels = []
     for number, row in enumerate(rows, start=2):
-        if not str(row["class"]).isdecimal():
-            raise ValueError(f"{path}: line {number}: class {row['class']!r} is no whole number")
+        if not re.fullmatch("[0-9]{1,9}", row["class"] or ""):
+            raise ValueError(
+                f"{path}: line {number}: class {str(row['class'])[:40]!r} is not a whole number "
+                f"below {MAX_CLASSES}"
+            )
         labels.append(int(row["class"]))
     return [folder / row["file"] for row in rows], labels
 
@@ -173,7 +197,9 @@ def read_pixels(path: Path, crop: tuple[int, int], resize: int) -> np.ndarray:
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
-    except OSError as error:
+    except (
+        OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError,
+    ) as error:  # fmt: skip
         raise ValueError(f"{path}: cannot read image: {error}") from None
     width, height = image.size
     factor = min(1.0, resize / min(width, height))
@@ -276,6 +302,11 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
         for kind, names in (("missing", missing), ("unexpected", unexpected))
         if names
     ]
+    problems += [
+        f"{name} is {stored[name].dtype} where the network has {own[name].dtype}"
+        for name in own
+        if name in stored and stored[name].is_floating_point() != own[name].is_floating_point()
+    ][:1]
     problems += [
         f"{name} has shape {tuple(stored[name].shape)} where the network has "
         f"{tuple(own[name].shape)}"

@@ -182,6 +182,11 @@ class Network:
             bias = weight.new_zeros(len(weight))
         if join.batch_norm is not None:
             weight, bias = _fold(weight, bias, self._norm(plan, plan.by_name[join.batch_norm]))
+        if not (weight.isfinite().all() and bias.isfinite().all()):
+            raise ValueError(
+                f"network {self.name!r}: layer {layer.name!r} has NaN or infinite weights (with "
+                f"batch norm folded in); give weights that are all finite"
+            )
         return FoldedLayer(layer, weight.contiguous(), bias.clone(), tuple(stored.shape))
 
     def _norm(self, plan: _Plan, node: Node) -> list[Any]:
