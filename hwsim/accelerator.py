@@ -275,5 +275,5 @@ def parse_accelerator(content: bytes, where: str) -> Accelerator:
             reader.problems.append(f"file: {error}")
     if len(reader.problems) == 1:
         raise ValueError(f"{where}: {reader.problems[0]}")
-    listing = "".join(f"\n  {problem}" for problem in reader.problems)
-    raise ValueError(f"{where}: {len(reader.problems)} problems:{listing}")
+    listing = "; ".join(reader.problems)
+    raise ValueError(f"{where}: {len(reader.problems)} problems: {listing}")

@@ -46,6 +46,9 @@ _EXAMPLES = {
     "pJ": "0.3 pJ",
     "pJ/bit": "2 pJ/bit",
 }
+# Beyond any chip, and small enough that sums over a network stay within 64 bits.
+MAX_QUANTITY = 10**15
+MAX_COUNT = 10**9
 _QUANTITY = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z/]+)\s*")
 
 
@@ -72,7 +75,10 @@ def _quantity(text: object, dimension: str) -> Fraction:
     number, unit = match.groups()
     if unit not in units:
         raise _Problem(f"unknown unit {unit!r} in {text!r}{did_you_mean(unit, units)}")
-    return Fraction(number) * units[unit]
+    amount = Fraction(number) * units[unit]
+    if amount > MAX_QUANTITY:
+        raise _Problem(f"{text!r} is more than 10^15 {dimension}; check the unit")
+    return amount
 
 
 class Reader:
@@ -152,6 +158,8 @@ def _scalar(hint: Any, value: object) -> Any:
     if hint is str and isinstance(value, str):
         return value
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > MAX_COUNT:
+            raise _Problem(f"expected an integer of at most {MAX_COUNT}, got {value}")
         return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         if not isfinite(value):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hwsim.names import did_you_mean
 from hwsim.row_stationary.mapping import RsMapping
+from hwsim.schema import MAX_COUNT
 
 MAX_FILE_BYTES = 1 << 20  # a mapping file is a few kilobytes; anything larger is a mistake
 PARAMETERS = tuple(field.name for field in fields(RsMapping))
@@ -78,13 +79,16 @@ def parse_mappings(content: bytes, where: str) -> dict[str, RsMapping]:
                 found.append(f"layers.{name}.{key}: unknown key{did_you_mean(key, PARAMETERS)}")
         for key in PARAMETERS:
             value = values.get(key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int)
+                or not (1 <= value <= MAX_COUNT)
+            ):
                 got = f"got {value!r}" if key in values else "it is missing"
-                found.append(f"layers.{name}.{key}: expected an integer from 1, {got}")
+                found.append(f"layers.{name}.{key}: expected an integer of 1..{MAX_COUNT}, {got}")
         if len(found) == before:
             mappings[name] = RsMapping(**values)
     if found:
-        listing = "".join(f"\n  {problem}" for problem in found) if len(found) > 1 else ""
-        count = f"{len(found)} problems:{listing}" if listing else found[0]
-        raise ValueError(f"{where}: {count}")
+        count = f"{len(found)} problems: " if len(found) > 1 else ""
+        raise ValueError(f"{where}: {count}{'; '.join(found)}")
     return mappings
