@@ -42,6 +42,14 @@ def positive_int(text: str) -> int:
     return _number(text, int, 1)
 
 
+def batch_size(text: str) -> int:
+    return _number(text, int, 1, 2**16)
+
+
+def pixels(text: str) -> int:
+    return _number(text, int, 1, 2**14)
+
+
 def natural(text: str) -> int:
     return _number(text, int, 0)
 
@@ -53,15 +61,38 @@ def average_bits(text: str) -> float:
     return value
 
 
-def _number(text: str, kind: type, lowest: int) -> int:
+def _number(text: str, kind: type, lowest: int, highest: int = 10**9) -> int:
     try:
         value = kind(text)
     except ValueError:
         value = None
-    if value is None or not lowest <= value < 10**9:
+    if value is None or not lowest <= value <= highest:
         wanted = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"expected {wanted} of at least {lowest}, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected {wanted} of at least {lowest} and at most {highest}, got {text!r}"
+        )
     return value
+
+
+def output_file(text: str) -> str:
+    """Refused before the work rather than after it: no name, a folder, a file as its folder."""
+    if text == "-":
+        return text
+    above = os.path.dirname(os.path.abspath(text))
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not text or os.path.isdir(text) or not os.path.isdir(above):
+        wrong = "is a folder" if text and os.path.isdir(text) else f"{above} is no folder"
+        raise argparse.ArgumentTypeError(
+            f"expected the name of a file to write, got {text!r}{f': {wrong}' if text else ''}"
+        )
+    return text
+
+
+def output_folder(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected the name of a folder, got ''")
+    return text
 
 
 def size_bits(text: str) -> int:
@@ -82,7 +113,7 @@ def _sources(parser: Parser, images: bool = True) -> None:
             metavar="DIR",
             help="labelled images: a folder with labels.csv or one sub-folder a class, or a .npz",
         )
-    parser.add_argument("--image-size", type=positive_int, metavar="N", help="pixels a side")
+    parser.add_argument("--image-size", type=pixels, metavar="N", help="pixels a side")
     parser.add_argument(
         "--seed", type=natural, default=0, help="of every random choice (default 0)"
     )
@@ -109,9 +140,11 @@ def _run(parser: Parser) -> None:
     parser.add_argument("--on", action="append", metavar="ACCEL",
                         help="accelerator, preset or .toml; may be repeated (default: all "
                         "presets of the mission, tpu_v1 and eyeriss_v1)")  # fmt: skip
-    parser.add_argument("--batch", type=positive_int, default=1, help="images at once (default 1)")
+    parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
     parser.add_argument("--curves", metavar="FILE", help="use these curves instead of measuring")
-    parser.add_argument("-o", "--output", metavar="DIR", help="folder (default runs/MODEL)")
+    parser.add_argument(
+        "-o", "--output", type=output_folder, metavar="DIR", help="folder (default runs/MODEL)"
+    )
     _sources(parser)
     _measuring(parser)
 
@@ -121,20 +154,25 @@ def _simulate(parser: Parser) -> None:
     parser.add_argument("--on", default="tpu_v1", metavar="ACCEL", help="preset or .toml")
     parser.add_argument("--bits", default="8", metavar="B",
                         help="an int, a pair such as W4A8, or an allocation file")  # fmt: skip
-    parser.add_argument("--batch", type=positive_int, default=1, help="images at once (default 1)")
+    parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
     parser.add_argument("--mapping", metavar="FILE",
                         help="mappings of a row-stationary array: a preset or a .toml")  # fmt: skip
-    parser.add_argument("--image-size", type=positive_int, metavar="N", help="pixels a side")
-    parser.add_argument("--json", metavar="FILE", help="write the result; - for standard output")
+    parser.add_argument("--image-size", type=pixels, metavar="N", help="pixels a side")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the result; - for standard output"
+    )
 
 
 def _curves(parser: Parser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="curves file (.npz)")
+    parser.add_argument("-o", "--output", type=output_file, required=True, metavar="FILE",
+                        help="curves file (.npz)")  # fmt: skip
     parser.add_argument("--metric", choices=("logits", "kl"), default="logits")
     _sources(parser)
     _measuring(parser)
-    parser.add_argument("--json", metavar="FILE", help="write a summary; - for standard output")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write a summary; - for standard output"
+    )
 
 
 def _allocate(parser: Parser) -> None:
@@ -148,10 +186,14 @@ def _allocate(parser: Parser) -> None:
                         help="one budget over weights and activations together")  # fmt: skip
     parser.add_argument("--on", metavar="ACCEL", help="keep each layer on this chip")
     parser.add_argument("--model", help="the network, for --on (default: named by the curves)")
-    parser.add_argument("--batch", type=positive_int, default=1, help="for --on (default 1)")
+    parser.add_argument("--batch", type=batch_size, default=1, help="for --on (default 1)")
     parser.add_argument("--per-layer", action="store_true", help="one width a layer")
-    parser.add_argument("-o", "--output", metavar="FILE", help="allocation file (.json)")
-    parser.add_argument("--json", metavar="FILE", help="write a summary; - for standard output")
+    parser.add_argument(
+        "-o", "--output", type=output_file, metavar="FILE", help="allocation file (.json)"
+    )
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write a summary; - for standard output"
+    )
 
 
 def _evaluate(parser: Parser) -> None:
@@ -162,18 +204,24 @@ def _evaluate(parser: Parser) -> None:
                         help="take the quantisers from these curves")  # fmt: skip
     _sources(parser)
     _measuring(parser)
-    parser.add_argument("--json", metavar="FILE", help="write the result; - for standard output")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the result; - for standard output"
+    )
 
 
 def _models(parser: Parser) -> None:
     parser.add_argument("name", nargs="?", help="show the layers of one network")
-    parser.add_argument("--image-size", type=positive_int, metavar="N", help="pixels a side")
-    parser.add_argument("--json", metavar="FILE", help="write the list; - for standard output")
+    parser.add_argument("--image-size", type=pixels, metavar="N", help="pixels a side")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the list; - for standard output"
+    )
 
 
 def _accelerators(parser: Parser) -> None:
     parser.add_argument("name", nargs="?", help="show one: a preset, or a .toml to check")
-    parser.add_argument("--json", metavar="FILE", help="write it; - for standard output")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write it; - for standard output"
+    )
 
 
 def _mappings(parser: Parser) -> None:
@@ -181,10 +229,12 @@ def _mappings(parser: Parser) -> None:
     parser.add_argument("--model", required=True, help=MODEL_HELP)
     parser.add_argument("--on", default="eyeriss_v1", metavar="ACCEL", help="preset or .toml")
     parser.add_argument("--bits", default="16", metavar="B", help="an int or W4A8 (default 16)")
-    parser.add_argument("--batch", type=positive_int, default=1, help="images at once (default 1)")
+    parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
     parser.add_argument("--count", type=positive_int, default=10, help="how many (default 10)")
-    parser.add_argument("--image-size", type=positive_int, metavar="N", help="pixels a side")
-    parser.add_argument("--json", metavar="FILE", help="write them; - for standard output")
+    parser.add_argument("--image-size", type=pixels, metavar="N", help="pixels a side")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write them; - for standard output"
+    )
 
 
 COMMANDS = {
@@ -237,7 +287,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # argparse: help is 0, a mistake is 2
         return int(error.code or 0)
     except ValueError as error:
-        print(f"chipfit: error: {error}", file=sys.stderr)
+        lines = [line.strip() for line in str(error).splitlines()]
+        print(f"chipfit: error: {' '.join(filter(None, lines))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("chipfit: interrupted; nothing was written", file=sys.stderr)

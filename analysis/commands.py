@@ -42,7 +42,7 @@ def simulate(options: Namespace) -> None:
     bits = BitWidths.parse(options.bits)
     graph = load_graph(options.model, options.image_size)
     mappings = None
-    if options.mapping:
+    if options.mapping is not None:
         from hwsim.row_stationary import load_mappings
 
         mappings = load_mappings(options.mapping)

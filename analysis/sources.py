@@ -52,6 +52,7 @@ def load_graph(model: str, image_size: int | None = None) -> LayerGraph:
     MODEL is `digits`, a network of a paper, a torchvision classifier, a saved torch.export
     program (.pt2) or package.module:function.
     """
+    _check_size(model, image_size)
     if model in BUILT_IN:
         return BUILT_IN[model]()
     from hwsim.frontends import models
@@ -68,12 +69,17 @@ def load_graph(model: str, image_size: int | None = None) -> LayerGraph:
 
 def load_network(model: str, weights: str | None, image_size: int | None = None) -> Network:
     """The trained network that MODEL and a weights file name, ready to run. Raises ValueError."""
+    from quant.images import load_weights
     from quant.network import Network
 
+    _check_size(model, image_size)
     if model == EMBEDDED:
         from quant.digits import build
 
-        return Network(build(), (1, 8, 8), EMBEDDED)
+        embedded = build()
+        if weights is not None:
+            load_weights(embedded, weights)
+        return Network(embedded, (1, 8, 8), EMBEDDED)
     from hwsim.frontends import models
 
     if model in BUILT_IN or model.endswith(".pt2"):
@@ -89,10 +95,13 @@ def load_network(model: str, weights: str | None, image_size: int | None = None)
     if weights is None and ":" not in model:
         raise ValueError(f"model {model!r} needs trained weights: give --weights FILE.safetensors")
     if weights is not None:
-        from quant.images import load_weights
-
         load_weights(module, weights)
     return Network(module.eval(), shape, name)
+
+
+def _check_size(model: str, image_size: int | None) -> None:
+    if image_size is not None and (model in BUILT_IN or model.endswith(".pt2")):
+        raise ValueError(f"model {model!r} reads images of one size; leave out --image-size")
 
 
 def _own_module(spec: str, image_size: int | None) -> tuple[nn.Module, tuple[int, ...], str]:
@@ -184,11 +193,10 @@ def _divide(
 
 def has_splits(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder's labels.csv has a column `split` that tells calib from eval."""
-    import csv
-
     path = Path(folder) / "labels.csv"
     if not path.is_file():
         return False
-    with path.open(encoding="utf-8", newline="") as file:
-        found = {row.get("split") for row in csv.DictReader(file)}
+    from quant.images import read_labels
+
+    found = {row.get("split") for row in read_labels(path)}
     return {"calib", "eval"} <= found
