@@ -131,7 +131,15 @@ def _measuring(parser: Parser) -> None:
                         help="random vectors an image (default 2)")  # fmt: skip
 
 
+def _least(parser: Parser) -> None:
+    parser.add_argument("--min-bits", type=int, choices=range(9), metavar="N",
+                        help="narrowest weights (default: one below the average)")  # fmt: skip
+    parser.add_argument("--min-activation-bits", type=int, choices=range(1, 9), metavar="N",
+                        help="narrowest activations (default 4)")  # fmt: skip
+
+
 def _run(parser: Parser) -> None:
+    _least(parser)
     parser.add_argument("model", nargs="?", default="digits", help=f"{MODEL_HELP} (default digits)")
     parser.add_argument("--bits", type=average_bits, default=None,
                         help="average bits of a weight (default 4; 3 for digits)")  # fmt: skip
@@ -176,6 +184,7 @@ def _curves(parser: Parser) -> None:
 
 
 def _allocate(parser: Parser) -> None:
+    _least(parser)
     parser.add_argument("curves", help="curves file (.npz), or digits")
     parser.add_argument("--bits", type=average_bits, help="average bits of a weight")
     parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",

@@ -16,6 +16,7 @@ from hwsim.files import write_atomically
 
 if TYPE_CHECKING:
     from analysis.sources import ImageSets
+    from quant.budget import Kind
     from quant.curves import RDCurves
     from quant.network import Network
 
@@ -122,9 +123,21 @@ def _load_curves(name: str) -> RDCurves:
     return measure_curves(network, images, rounding="feedback", probes=2)[0]
 
 
+def _least(options: Namespace, weight_bits: float | None) -> dict[Kind, int]:
+    """The narrowest widths to use: as asked, else as the budget suggests."""
+    from analysis.study import least_widths
+
+    least = least_widths(weight_bits, options.activation_bits)
+    if options.min_bits is not None:
+        least["weights"] = options.min_bits
+    if options.min_activation_bits is not None:
+        least["activations"] = options.min_activation_bits
+    return least
+
+
 def allocate(options: Namespace) -> None:
     from analysis.sources import load_graph
-    from analysis.study import input_widths
+    from analysis.study import input_widths, width_range
     from quant import allocate as methods
     from quant.budget import Budget
     from quant.fit import Fit, fit_caps
@@ -135,10 +148,11 @@ def allocate(options: Namespace) -> None:
     found = _load_curves(options.curves)
     graph = load_graph(options.model or found.network)
     fixed = input_widths(graph)
+    least = _least(options, options.bits)
     has_activations = bool(found.activations)
     fit = Fit((), ())
     if accelerator is not None:
-        fit = fit_caps(graph, accelerator, options.batch, fixed)
+        fit = fit_caps(graph, accelerator, options.batch, fixed, least)
     metadata = (accelerator or load_accelerator("tpu_v1")).metadata.bits if options.size else 0
     budget = Budget(
         weight_bits=options.bits,
@@ -147,6 +161,8 @@ def allocate(options: Namespace) -> None:
         total_bits=options.joint_bits,
         caps=fit.caps,
         fixed=fixed if has_activations else {},
+        weight_widths=width_range(least["weights"]),
+        activation_widths=width_range(least["activations"]),
         metadata_bits=metadata,
     )
     choose = methods.per_layer if options.per_layer else methods.allocate
@@ -332,7 +348,8 @@ def run(options: Namespace) -> None:
     known = RDCurves.load(options.curves) if options.curves else None
     network = load_network(options.model, options.weights, options.image_size)
     images = _image_sets(options, network)
-    request = Request(bits, options.activation_bits, accelerators, options.batch)
+    least = _least(options, bits)
+    request = Request(bits, options.activation_bits, accelerators, options.batch, least)
     with ProgressBars() as progress:
         study = run_study(
             network,
@@ -348,6 +365,7 @@ def run(options: Namespace) -> None:
         "model": options.model,
         "bits": bits,
         "activation_bits": options.activation_bits,
+        "least_bits": least,
         "accelerators": names,
         "batch": options.batch,
         "calibration_images": len(images.calibration),

@@ -150,15 +150,16 @@ def _constraints(study: Study) -> str:
         "<p>No widths that keep the same constraints have a predicted distortion below the lower "
         "bound, the value of the Lagrangian dual.</p>"
     )
+    least = study.request.least
     for accelerator, unfit in study.unfit.items():
         if unfit:
             listed = ", ".join(f"{u.layer} ({u.memory})" for u in unfit[:6])
             more = ", ..." if len(unfit) > 6 else ""
             text += (
                 f"<p>On {escape(accelerator)} the whole operands of these layers would fit only "
-                f"below 2 bits a weight or 4 an activation, so no cap was set for them; they are "
-                f"tiled or spilled, and their traffic is counted: {escape(listed)}{more} "
-                f"({len(unfit)} in all).</p>"
+                f"below {least['weights']} bits a weight or {least['activations']} an activation, "
+                f"so no cap was set for them; they are tiled or spilled, and their traffic is "
+                f"counted: {escape(listed)}{more} ({len(unfit)} in all).</p>"
             )
     return _table(pd.DataFrame(rows)) + text
 

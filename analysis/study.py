@@ -4,7 +4,7 @@ time, traffic and energy on every accelerator."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -32,13 +32,14 @@ BASELINE = "W8A8"
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a study: average bits of the weights, bits of the activations, accelerators
-    and images at once."""
+    """What is asked of a study: average bits of the weights and of the activations, accelerators,
+    images at once, and the narrowest widths that may be used."""
 
     weight_bits: float
     activation_bits: float
     accelerators: tuple[Accelerator, ...]
     batch: int
+    least: Mapping[Kind, int]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,22 @@ def input_widths(graph: LayerGraph) -> dict[tuple[Kind, str], int | np.ndarray]:
     return {("activations", layer.name): 8 for layer in graph if layer.kind == "input"}
 
 
+def least_widths(weight_bits: float | None, activation_bits: float) -> dict[Kind, int]:
+    """The narrowest widths that an allocation uses: one below the average for weights, 4 for
+    activations.
+
+    First-order prices hold where errors are small; far below the average they flatter. Measured
+    on mobilenet_v2 at 4 bits, 300 images: with 0..8 bits allowed the distortion is 124 where 90
+    was predicted, with 3..8 it is 95 where 90 was predicted.
+    """
+    weights = 0 if weight_bits is None else max(0, int(weight_bits) - 1)
+    return {"weights": weights, "activations": max(1, min(4, int(activation_bits) - 1))}
+
+
+def width_range(least: int) -> tuple[int, ...]:
+    return tuple(range(least, 9))
+
+
 def rounding_of(curves: RDCurves) -> str:
     """The rounding that curves were priced with: what quantises must round alike."""
     return str(curves.method.get("rounding", "nearest"))
@@ -103,14 +120,21 @@ def choose_allocations(
     name = f"W{whole_w}A{whole_a}"
     if whole_w >= 1 and name != BASELINE:
         chosen.append((name, equal_widths(curves, whole_w, whole_a)))
-    free = Budget(weight_bits=weight_bits, activation_bits=activation_bits, fixed=fixed)
+    least = request.least
+    free = Budget(
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        fixed=fixed,
+        weight_widths=width_range(least["weights"]),
+        activation_widths=width_range(least["activations"]),
+    )
     average = f"{_label(weight_bits)} bits"
     chosen.append((f"per layer, {average}", per_layer(curves, free)))
     chosen.append((f"per channel, {average}", allocate(curves, free)))
     unfit: dict[str, tuple[Unfit, ...]] = {}
     every_cap: list[Cap] = []
     for accelerator in request.accelerators:
-        fit = fit_caps(network.graph, accelerator, request.batch, fixed)
+        fit = fit_caps(network.graph, accelerator, request.batch, fixed, least)
         unfit[accelerator.name] = fit.unfit
         every_cap += fit.caps
         budget = replace(free, caps=fit.caps)

@@ -16,9 +16,8 @@ from hwsim.graph import LayerGraph
 from hwsim.memory import held_operands
 from quant.budget import Cap, Kind
 
-# assumed: means below which a layer is not worth squeezing, since without retraining accuracy goes
-MIN_MEAN_WEIGHT_BITS = 2.0
-MIN_MEAN_ACTIVATION_BITS = 4.0
+# assumed: widths below which a layer is not worth squeezing, since without retraining accuracy goes
+LEAST: dict[Kind, int] = {"weights": 2, "activations": 4}
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,14 @@ def fit_caps(
     accelerator: Accelerator,
     batch: int = 1,
     fixed: Mapping[tuple[Kind, str], int | np.ndarray] | None = None,
+    least: Mapping[Kind, int] = LEAST,
 ) -> Fit:
     """Caps of every layer in the memories that are to hold whole layers (`fit = "layer"`).
 
     Memories that keep tensors from layer to layer are capped with all tensors alive. A layer that
-    would fit only below 2 bits a weight or 4 bits an activation is left out and listed as unfit.
-    fixed: widths that the budget fixes, which take their room first. Raises ValueError for a
-    memory that holds weights and activations of a batch above 1: their bits do not grow alike.
+    does not fit with all its widths at `least` is left out and listed as unfit; so a budget that
+    allows these widths can keep all caps. fixed: widths that the budget fixes. Raises ValueError
+    for a memory that holds weights and activations of a batch above 1, which do not grow alike.
     """
     fixed = fixed or {}
     caps: list[Cap] = []
@@ -72,19 +72,15 @@ def fit_caps(
                 overhead = accelerator.metadata.bits * layer.out_channels
             limit = memory.capacity if "weights" in memory.holds else memory.capacity // batch
             sizes = {member: _values(graph, member) for member in members}
-            free = {m: values for m, values in sizes.items() if m not in fixed}
-            room = (
-                limit
-                - overhead
-                - sum(int(sizes[m] * np.mean(fixed[m])) for m in members if m in fixed)
-            )
-            if not free:
+            if all(member in fixed for member in members):
                 continue
-            mean = room / sum(free.values())
-            kinds = {kind for kind, _ in free}
-            least = MIN_MEAN_ACTIVATION_BITS if "activations" in kinds else MIN_MEAN_WEIGHT_BITS
-            if mean < least:
-                unfit.append(Unfit(layer.name, memory.name, max(0.0, mean)))
+            smallest = sum(
+                int(values * np.mean(fixed.get(member, least[member[0]])))
+                for member, values in sizes.items()
+            )
+            if smallest > limit - overhead:
+                mean = max(0, limit - overhead) / sum(sizes.values())
+                unfit.append(Unfit(layer.name, memory.name, mean))
                 continue
             name = f"{layer.name} in {accelerator.name} {memory.name}"
             caps.append(Cap(name, members, limit, overhead))

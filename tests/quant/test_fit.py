@@ -38,11 +38,20 @@ def test_what_would_fit_only_below_four_bits_an_activation_is_listed_not_capped(
     assert {cap.name.split()[0] for cap in fit.caps} == {"a", "b"}
 
 
+def test_what_is_capped_can_be_kept_with_the_least_widths():
+    least = {"weights": 1, "activations": 3}
+    assert not fit_caps(GRAPH, machine(144 * 9), least=least).unfit
+    assert fit_caps(GRAPH, machine(144 * 9 - 1), least=least).unfit
+
+
 def test_fixed_widths_take_their_room_first():
     fixed = {("activations", "image"): 8}
     assert fit_caps(GRAPH, machine(144 * 12), fixed=fixed).unfit == ()
     tight = fit_caps(GRAPH, machine(144 * 11), fixed=fixed)
-    assert {u.layer: u.mean_bits for u in tight.unfit} == {"a": 3.0, "sum": pytest.approx(11 / 3)}
+    assert {u.layer: u.mean_bits for u in tight.unfit} == {
+        "a": 11 / 2,
+        "sum": pytest.approx(11 / 3),
+    }
 
 
 def test_a_batch_divides_the_room_for_activations():
