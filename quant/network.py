@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from hwsim.graph import Layer, LayerGraph
 AtInput = Callable[[str, Tensor], None]
 AtOutput = Callable[[str, Tensor], Tensor]
 Parameters = Mapping[str, tuple[Tensor, Tensor]]
+Walk = Generator[tuple[str, Tensor], tuple[Tensor, Tensor], Tensor]  # see Network.walk
 
 _CONVOLUTIONS = ("conv2d", "convolution", "_convolution")
 _PRODUCTS = {"linear": 0, "mm": 0, "matmul": 0, "addmm": 1}  # operation -> position of its input
@@ -217,19 +218,39 @@ class Network:
         weighted layer's product reads, at_output(layer, x) with each layer's output tensor, after
         all that is fused; what it returns takes the tensor's place. Gradients flow if enabled.
         """
+        walk = self.walk(images, at_output)
+        own = self.parameters if parameters is None else {**self.parameters, **parameters}
+        try:
+            name, x = next(walk)
+            while True:
+                if at_input is not None:
+                    at_input(name, x)
+                name, x = walk.send(own[name])
+        except StopIteration as end:
+            logits: Tensor = end.value
+            return logits
+
+    def walk(self, images: Tensor, at_output: AtOutput | None = None) -> Walk:
+        """The same, pausing before every weighted layer: yields its name and the tensor that its
+        product reads, wants its (weight (out, K), bias (out,)) sent, and returns the logits.
+
+        What is still needed stays in memory while the walk pauses.
+        """
         if images.shape[1:] != self.input_shape:
             raise ValueError(
                 f"network {self.name!r}: images must be (batch, "
                 f"{', '.join(map(str, self.input_shape))}), got {tuple(images.shape)}"
             )
         plan = self.plan(len(images))
-        own = self.parameters if parameters is None else {**self.parameters, **parameters}
         values: dict[Node, Any] = dict(plan.constants)
         for node in [*plan.inputs, *plan.steps]:
+            name = self._layer_at.get(node.name)
             if node.op == "placeholder":
                 value: Any = images
-            elif node.name in self._layer_at:
-                value = self._product(node, self._layer_at[node.name], values, own, at_input)
+            elif name in self.layers:
+                x = values[self._source(node)]
+                parameters = yield name, x
+                value = self._product(node, self.layers[name].shape, x, parameters, values)
             elif node.name in self._norms:
                 value = values[_node(node.args[0])]
                 if "native" in _operation(node):
@@ -241,30 +262,29 @@ class Network:
             values[node] = value
             for dead in plan.dead_after.get(node, ()):
                 del values[dead]
-        return values[plan.by_name[self._result]]
+        result: Tensor = values[plan.by_name[self._result]]
+        return result
 
+    @staticmethod
+    def _source(node: Node) -> Node:
+        """The input of a weighted layer's product."""
+        return _node(node.args[_PRODUCTS.get(_operation(node), 0)])
+
+    @staticmethod
     def _product(
-        self,
         node: Node,
-        name: str,
+        shape: tuple[int, ...],
+        x: Tensor,
+        parameters: tuple[Tensor, Tensor],
         values: Mapping[Node, Any],
-        parameters: Parameters,
-        at_input: AtInput | None,
     ) -> Tensor:
-        if name not in self.layers:  # a product of two activation tensors
-            return _Plan.call(node, values)
-        weight, bias = parameters[name]
-        operation = _operation(node)
-        source = node.args[_PRODUCTS.get(operation, 0)]
-        x = values[_node(source)]
-        if at_input is not None:
-            at_input(name, x)
-        shape = self.layers[name].shape
-        if operation in _PRODUCTS:
+        weight, bias = parameters
+        if _operation(node) in _PRODUCTS:
             return functional.linear(x, weight.view(shape), bias)
         rest = map_arg(node.args[3:], values.__getitem__)
         assert callable(node.target)
-        return node.target(x, weight.view(shape), bias, *rest, **node.kwargs)
+        product: Tensor = node.target(x, weight.view(shape), bias, *rest, **node.kwargs)
+        return product
 
     def __call__(self, images: Tensor) -> Tensor:
         with torch.inference_mode():
