@@ -62,20 +62,36 @@ class Dram:
         _at_least(1, bandwidth=self.bandwidth, burst=self.burst)
 
 
+# width of the full-width array that a rule is relative to; `fixed` has its own in the file
+_FULL_WIDTH = {"fixed": 0, "bit_fusion": 8, "stripes": 16, "unpu": 16, "loom": 16}
+
+
 @dataclass(frozen=True)
 class OperandWidth:
-    """How compute time scales with operand widths.
+    """How compute time scales with operand widths; the rules are in `operand_width.py`.
 
-    fixed: a MAC takes ceil(w / weight_bits) * ceil(a / activation_bits) cycles; nothing is faster
-    below the native widths (TPU v1: Jouppi et al., ISCA 2017, Sec. 2).
+    weight_bits, activation_bits: operands of the full-width array. `fixed` must be given them; the
+    other rules have their own, which are filled in.
     """
 
-    rule: Literal["fixed"]
-    weight_bits: int
-    activation_bits: int
+    rule: Literal["fixed", "bit_fusion", "stripes", "unpu", "loom"]
+    weight_bits: int = 0
+    activation_bits: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(1, weight_bits=self.weight_bits, activation_bits=self.activation_bits)
+        if self.rule not in _FULL_WIDTH:
+            raise ValueError(f"rule must be one of {', '.join(_FULL_WIDTH)}, got {self.rule!r}")
+        own = _FULL_WIDTH[self.rule]
+        for name in ("weight_bits", "activation_bits"):
+            bits = getattr(self, name)
+            if own and bits not in (0, own):
+                raise ValueError(
+                    f"{name}: rule {self.rule!r} is relative to {own}-bit operands, got {bits}; "
+                    f"leave it out"
+                )
+            if not own and bits < 1:
+                raise ValueError(f"{name} must be at least 1 with rule 'fixed', got {bits}")
+            object.__setattr__(self, name, own or bits)
 
 
 @dataclass(frozen=True)
@@ -112,6 +128,7 @@ class SystolicArray:
     words however little of the tile is used, as TPU v1 does.
     weight_fifo_tiles: folds fetched ahead. accumulator_rows: ofmap pixels of one of the two
     accumulator buffers; longer layers are cut in chunks. accumulator_bits: width of a psum.
+    sort_columns: columns may be placed by their widths, so that a fold's columns are alike.
     """
 
     rows: int
@@ -122,10 +139,11 @@ class SystolicArray:
     accumulator_rows: int
     accumulator_bits: int
     mac_energy: Picojoule
+    sort_columns: bool = False
 
     def __post_init__(self) -> None:
         _at_least(1, **{f.name: getattr(self, f.name) for f in fields(self)
-                        if isinstance(getattr(self, f.name), int)})  # fmt: skip
+                        if type(getattr(self, f.name)) is int})  # fmt: skip
 
     @property
     def pes(self) -> int:

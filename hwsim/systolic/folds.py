@@ -9,10 +9,13 @@ most `rows`. Channels of zero width take no column.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from hwsim.graph import Gemm
+
+ColumnOrder = Literal["as_given", "widest_first", "narrowest_first"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,26 @@ class Steps:
         return len(self.block)
 
 
-def cut_columns(gemm: Gemm, widths: np.ndarray, rows: int, cols: int) -> Blocks:
+def cut_columns(
+    gemm: Gemm, widths: np.ndarray, rows: int, cols: int, order: ColumnOrder = "as_given"
+) -> Blocks:
     """Blocks of a layer. widths: (groups, columns) bit widths, 0 for a dropped channel.
 
     Groups are packed in order, first come first placed, when one group's reduction fits the rows
     and its columns fit the columns; otherwise each group is cut alone.
+
+    order: `widest_first` takes a group's columns, and groups that share blocks, by falling width
+    (equal ones as given), so that the sum of the blocks' widest columns is least: the k-th block's
+    widest is never wider than in any other cut. `narrowest_first` runs the same blocks backwards,
+    so that the first fetch, which nothing hides, is short. Results go back to their own channels
+    by their addresses.
     """
     active = [np.flatnonzero(row) + g * gemm.columns for g, row in enumerate(widths)]
     flat = widths.ravel()
+    if order != "as_given":
+        active = [channels[np.argsort(-flat[channels], kind="stable")] for channels in active]
+        if gemm.reduction <= rows and gemm.columns <= cols:
+            active.sort(key=lambda channels: -int(flat[channels].max(initial=0)))
     members: list[np.ndarray] = []
     groups: list[int] = []
     if gemm.reduction <= rows and gemm.columns <= cols:
@@ -78,6 +93,8 @@ def cut_columns(gemm: Gemm, widths: np.ndarray, rows: int, cols: int) -> Blocks:
             for first in range(0, len(channels), cols):
                 members.append(channels[first : first + cols])
                 groups.append(1)
+    if order == "narrowest_first":
+        members, groups = members[::-1], groups[::-1]
     return Blocks(
         groups=np.array(groups, dtype=np.int64),
         cols=np.array([len(m) for m in members], dtype=np.int64),

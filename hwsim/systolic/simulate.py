@@ -170,8 +170,7 @@ class _Planner:
             )
             return counts
         first = layer.inputs[0].name
-        slices = -(-self.widest(first) // self.accelerator.operand_width.activation_bits)
-        counts[self.buffer.name] += self.value_bits(first, plan.schedule.ifmap_values // slices)
+        counts[self.buffer.name] += self.value_bits(first, plan.schedule.ifmap_reads)
         counts[psum] += 2 * plan.schedule.psum_writes * self.array.accumulator_bits
         tiles = int(plan.schedule.fetch_bits.sum())
         counts[fifo] += 2 * tiles
