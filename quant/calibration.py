@@ -25,6 +25,7 @@ from quant.quantizer import (
     choose_steps,
     weight_steps,
 )
+from quant.scales import stored_step
 
 _SAMPLE = 65536  # values of a tensor, over all images, that its clipping range is chosen on
 Progress = Callable[[str, int, int], None]  # what is done, done so far, of how many
@@ -65,14 +66,14 @@ class Recipe:
         return cls(found["step"], found["mean"], found["energy"], found["clip"])
 
     def weight_quantizer(self, layer: Layer, weight: Tensor, bits: Tensor) -> DeadZoneQuantizer:
-        """For weight (out, K) with widths bits (out,), 0..16."""
+        """For weight (out, K) with widths bits (out,), 0..16; with steps as they are stored."""
         table = self.steps[layer.name]
         step = table.gather(1, bits.clamp(max=MAX_SWEPT_BITS).unsqueeze(1)).squeeze(1)
         importance = per_channel(layer, self.energies[layer.name])
         for wide in bits.unique().tolist():
             if wide > MAX_SWEPT_BITS:
                 step = torch.where(bits == wide, choose_steps(weight, wide, importance), step)
-        return DeadZoneQuantizer(bits, step)
+        return DeadZoneQuantizer(bits, stored_step(step))
 
     def activation_quantizer(self, tensor: str, bits: int) -> ActivationQuantizer:
         table = self.clips[tensor]
