@@ -82,13 +82,14 @@ class _Machine:
         activations: Link,
     ) -> None:
         self.tasks, self.array, self.width = tasks, array, width
-        self.wires = Wires(array, width)
         self.weights, self.activations = _Channel(weights), _Channel(activations)
         self.plans = [
             plan_steps(i, task, array, width) if isinstance(task, GemmTask) else []
             for i, task in enumerate(tasks)
         ]
         self.program = [step for plan in self.plans for step in plan]
+        lanes = max((len(pixels) for step in self.program for pixels in step.pixels), default=1)
+        self.wires = Wires(array, width, lanes)
         self.tiles = [(step.tile, step.task) for step in self.program if step.tile is not None]
         self.planes = [tile.plane(array.rows, array.cols) for tile, _ in self.tiles]
         self.transfers = self._transfers()
@@ -248,7 +249,7 @@ class _Machine:
             assert step.begin is not None
             if not step.streamed(cycle):
                 self.entered[cycle] = (step, cycle - step.begin)
-                self.out.ifmap_values += step.rows
+                self.out.ifmap_values += step.rows * len(step.pixels[cycle - step.begin])
         feeds = [self._feed(cycle - row, row) for row in range(rows)]
         first = bisect_right(self.shifts, cycle - rows - self.array.cols)
         shifts = [(cycle - self.shifts[m], self.planes[m]) for m in range(first, len(self.shifts))]
@@ -256,7 +257,7 @@ class _Machine:
         for col in range(self.array.cols):
             step_and_position = self.entered.get(cycle - (rows - 1) - col)
             if step_and_position and col < len(step_and_position[0].place):
-                self._accumulate(*step_and_position, col, int(bottom[col]), cycle)
+                self._accumulate(*step_and_position, col, bottom[:, col].tolist(), cycle)
 
     def _feed(self, entered: int, row: int) -> Feed:
         """What enters `row`: rows are skewed by one cycle each."""
@@ -264,21 +265,24 @@ class _Machine:
             return IDLE
         step, position = self.entered[entered]
         return Feed(
-            value=int(step.feed[position][row]),
+            values=tuple(int(lane[row]) for lane in step.feed[position]),
             weight_slice=step.slices[position][0],
             weight_slices=step.weight_slices,
             goes_live=position == 0 and step.tile is not None,
         )
 
-    def _accumulate(self, step: FoldStep, position: int, col: int, psum: int, cycle: int) -> None:
-        """A psum leaves the bottom of a column: slices are put back in their place and added."""
+    def _accumulate(
+        self, step: FoldStep, position: int, col: int, psums: list[int], cycle: int
+    ) -> None:
+        """Psums leave the bottom of a column: slices are put back in their place and added."""
         group, column = step.place[col]
-        pixel, (i, j) = step.pixel[position], step.slices[position]
-        assert 0 <= pixel - step.base < self.array.accumulator_rows
+        i, j = step.slices[position]
         weight = 1 << (self.width.weight_bits * i + self.width.activation_bits * j)
-        self.out.ofmaps[step.task][group, pixel, column] += psum * weight
-        self.out.psum_writes += 1
-        step.psums_left -= 1
+        for pixel, psum in zip(step.pixels[position], psums, strict=False):  # some lanes are idle
+            assert 0 <= pixel - step.base < self.array.accumulator_rows
+            self.out.ofmaps[step.task][group, pixel, column] += psum * weight
+            self.out.psum_writes += 1
+            step.psums_left -= 1
         if step.psums_left == 0:
             step.drained = cycle + 1
 

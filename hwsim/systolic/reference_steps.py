@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
 
 import numpy as np
 
 from hwsim.accelerator import OperandWidth, SystolicArray
+from hwsim.systolic.folds import ColumnOrder
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class GemmTask:
     ifmap. after: tasks that produce it. metadata_bits: fetched with each column's first fold.
     from_chip: weights come from an on-chip buffer. read_bits, write_bits: what crosses the
     activation channel at each (block, chunk), in program order; None when all stays on chip.
+    order: in which columns are placed, see `folds.cut_columns`.
     """
 
     ifmap: np.ndarray
@@ -33,6 +37,8 @@ class GemmTask:
     from_chip: bool = False
     read_bits: Sequence[int] | None = None
     write_bits: Sequence[int] | None = None
+    order: ColumnOrder = "as_given"
+    pixels_per_image: int = 0  # 1: fully connected, for rules that care
 
 
 @dataclass(frozen=True)
@@ -73,9 +79,9 @@ class FoldStep:
     place: list[tuple[int, int]]  # (group, column) of each array column in use
     rows: int
     base: int  # first pixel of the chunk
-    feed: list[np.ndarray]  # a (rows,) vector a cycle
+    feed: list[list[np.ndarray]]  # of each cycle, a (rows,) vector for each pixel that enters
     slices: list[tuple[int, int]]  # slice of weight and of ifmap that this cycle multiplies
-    pixel: list[int]
+    pixels: list[list[int]]  # that enter in each cycle
     weight_slices: int
     read_bits: int
     write_bits: int
@@ -105,8 +111,13 @@ def _blocks(task: GemmTask, array: SystolicArray) -> list[list[tuple[int, int]]]
     groups, _, reduction = task.ifmap.shape
     columns = task.weight.shape[2]
     blocks: list[list[tuple[int, int]]] = [[]]
-    for g in range(groups):
+    in_order = list(range(groups))
+    if task.order != "as_given" and reduction <= array.rows and columns <= array.cols:
+        in_order.sort(key=lambda g: -int(task.widths[g].max()))
+    for g in in_order:
         mine = [(g, n) for n in range(columns) if task.widths[g, n] > 0]
+        if task.order != "as_given":
+            mine.sort(key=lambda pair: -int(task.widths[pair]))
         if reduction <= array.rows and columns <= array.cols:  # whole groups side by side
             together = {pair[0] for pair in blocks[-1] + mine}
             too_tall = len(together) * reduction > array.rows
@@ -115,7 +126,32 @@ def _blocks(task: GemmTask, array: SystolicArray) -> list[list[tuple[int, int]]]
             blocks[-1] += mine
         else:
             blocks += [mine[i : i + array.cols] for i in range(0, len(mine), array.cols)]
-    return [block for block in blocks if block]
+    blocks = [block for block in blocks if block]
+    return blocks[::-1] if task.order == "narrowest_first" else blocks
+
+
+def _entering(pixels: range, weight: int, activation: int, width: OperandWidth,
+              fully_connected: bool) -> list[list[int]]:  # fmt: skip
+    """Pixels that enter in each cycle at the rule's pace: one is through as soon as its share of
+    cycles, and those of all before it, have passed."""
+    share = {
+        "bit_fusion": Fraction(_eights(weight) * _eights(activation)),
+        "stripes": Fraction(activation, 16),
+        "unpu": Fraction(weight, 16),
+        "loom": Fraction(weight * (16 if fully_connected else activation), 256),
+    }[width.rule]
+    cycles: list[list[int]] = [[] for _ in range(ceil(len(pixels) * share))]
+    for i, pixel in enumerate(pixels, start=1):
+        cycles[ceil(i * share) - 1].append(pixel)
+    return cycles
+
+
+def _eights(bits: int) -> Fraction:
+    """Cycles that one operand of a fusion unit contributes: four of 2 bits make one of 8."""
+    for supported, share in ((2, Fraction(1, 4)), (4, Fraction(1, 2)), (8, Fraction(1))):
+        if bits <= supported:
+            return share
+    return Fraction(2)
 
 
 def plan_steps(
@@ -128,7 +164,8 @@ def plan_steps(
     turn = 0
     for block in _blocks(task, array):
         side = sorted({g for g, _ in block})
-        w_slices = -(-max(int(task.widths[pair]) for pair in block) // width.weight_bits)
+        widest = max(int(task.widths[pair]) for pair in block)
+        w_slices = -(-widest // width.weight_bits)
         for base in range(0, pixels, array.accumulator_rows):
             chunk = range(base, min(base + array.accumulator_rows, pixels))
             for k in range(0, reduction, array.rows):
@@ -145,15 +182,26 @@ def plan_steps(
                 if k == 0 and array.weight_fetch == "packed":
                     stream.append(np.zeros(task.metadata_bits * len(block), dtype=np.uint8))
                 stays = base > 0 and reduction <= array.rows
-                feed, slices = [], []
+                entering: list[list[int]] = []
+                feed: list[list[np.ndarray]] = []
+                slices: list[tuple[int, int]] = []
+                vectors = {}
                 for pixel in chunk:
                     row = np.zeros(array.rows, dtype=np.int64)
                     for i, g in enumerate(side):
                         row[i * depth : (i + 1) * depth] = task.ifmap[g, pixel, k : k + depth]
-                    for i in range(w_slices):
-                        for j in range(a_slices):
-                            feed.append(_slice(row, j, a_slices, width.activation_bits))
-                            slices.append((i, j))
+                    vectors[pixel] = row
+                    if width.rule == "fixed":
+                        for i in range(w_slices):
+                            for j in range(a_slices):
+                                feed.append([_slice(row, j, a_slices, width.activation_bits)])
+                                slices.append((i, j))
+                                entering.append([pixel])
+                if width.rule != "fixed":  # whole values, at a rational pace
+                    single = task.pixels_per_image == 1
+                    entering = _entering(chunk, widest, task.activation_bits, width, single)
+                    feed = [[vectors[p] for p in pixels] for pixels in entering]
+                    slices = [(0, 0)] * len(feed)
                 first_fold, last_fold = k == 0, k + depth == reduction
                 reads = task.read_bits[turn] if task.read_bits and first_fold else 0
                 writes = task.write_bits[turn] if task.write_bits and last_fold else 0
@@ -167,11 +215,11 @@ def plan_steps(
                         base=base,
                         feed=feed,
                         slices=slices,
-                        pixel=[p for p in chunk for _ in range(w_slices * a_slices)],
-                        weight_slices=w_slices,
+                        pixels=entering,
+                        weight_slices=w_slices if width.rule == "fixed" else 1,
                         read_bits=reads,
                         write_bits=writes,
-                        psums_left=len(feed) * len(block),
+                        psums_left=sum(map(len, feed)) * len(block),
                     )
                 )
             turn += 1

@@ -14,50 +14,55 @@ from hwsim.accelerator import OperandWidth, SystolicArray
 class Feed:
     """What enters one row of the array in one cycle.
 
-    value: slice of an ifmap value. weight_slice: which of `weight_slices` parts of the weight it
-    meets. goes_live: the weights waiting in the shadow plane take over with this value.
+    values: ifmap values, or slices of them, one a lane: none or several where the operands' widths
+    make a row take more or less than a cycle. weight_slice: which of `weight_slices` parts of the
+    weight they meet. goes_live: the weights waiting in the shadow plane take over with them.
     """
 
-    value: int
+    values: tuple[int, ...]
     weight_slice: int
     weight_slices: int
     goes_live: bool
 
 
-IDLE = Feed(0, 0, 1, False)
+IDLE = Feed((), 0, 1, False)
 
 
 class Wires:
-    """Registers of a rows x cols array; every method call is one clock edge."""
+    """Registers of a rows x cols array; every method call is one clock edge.
 
-    def __init__(self, array: SystolicArray, width: OperandWidth) -> None:
+    lanes: ifmap values that may enter a row in one cycle, each with psums of its own.
+    """
+
+    def __init__(self, array: SystolicArray, width: OperandWidth, lanes: int) -> None:
         self.rows, self.cols, self.slice_bits = array.rows, array.cols, width.weight_bits
         shape = (array.rows, array.cols)
         self.live = np.zeros(shape, dtype=np.int64)
         self.shadow = np.zeros(shape, dtype=np.int64)
-        self.psum = np.zeros(shape, dtype=np.int64)  # moves down
-        # moving right: value, weight_slice, weight_slices, goes_live
-        self.moving = np.zeros((4, *shape), dtype=np.int64)
+        self.psum = np.zeros((lanes, *shape), dtype=np.int64)  # moves down
+        # moving right: weight_slice, weight_slices, goes_live, and a value in each lane
+        self.moving = np.zeros((3 + lanes, *shape), dtype=np.int64)
 
     def tick(self, feeds: Sequence[Feed], shifts: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
         """One cycle. feeds: (rows,) at the left edge. shifts: (cycles since it began, plane) of
-        each tile on its way into the shadow plane. Returns the psums leaving the bottom row."""
-
+        each tile on its way into the shadow plane. Returns the psums leaving the bottom row,
+        (lanes, cols)."""
         self.moving[:, :, 1:] = self.moving[:, :, :-1].copy()
-        self.moving[:, :, 0] = np.transpose(
-            [(f.value, f.weight_slice, f.weight_slices, f.goes_live) for f in feeds]
-        )
-        value, weight_slice, weight_slices, goes_live = self.moving
+        self.moving[:, :, 0] = 0
+        for row, feed in enumerate(feeds):
+            self.moving[:3, row, 0] = feed.weight_slice, feed.weight_slices, feed.goes_live
+            self.moving[3 : 3 + len(feed.values), row, 0] = feed.values
+        weight_slice, weight_slices, goes_live = self.moving[:3]
         self.live = np.where(goes_live, self.shadow, self.live)
         part = self.live >> self.slice_bits * weight_slice
         unsigned = part & (1 << self.slice_bits) - 1
         part = np.where(weight_slice == weight_slices - 1, part, unsigned)
-        self.psum[1:] = self.psum[:-1].copy()
-        self.psum[0] = 0
-        self.psum += value * part
+        self.psum[:, 1:] = self.psum[:, :-1].copy()
+        self.psum[:, 0] = 0
+        self.psum += self.moving[3:] * part
         for age, plane in shifts:
             self._shift(age, plane)
-        return self.psum[-1].copy()
+        return self.psum[:, -1].copy()
 
     def _shift(self, age: int, plane: np.ndarray) -> None:
         """A tile moves down one row: the bottom row's weights enter first, and column c is c
