@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from hwsim.names import did_you_mean
-from hwsim.schema import Bits, BitsPerSecond, Hertz, Picojoule, PicojoulePerBit, Reader
+from hwsim.schema import Bits, BitsPerSecond, Hertz, Picojoule, PicojoulePerBit, Picosecond, Reader
 
 MAX_FILE_BYTES = 1 << 20  # a description is a few kilobytes; anything larger is a mistake
 
 Operand = Literal["weights", "ifmap", "ofmap", "psum"]
+Dataflow = Literal["weight_stationary", "output_stationary", "input_stationary"]
 
 
 def _at_least(minimum: int, **values: int) -> None:
@@ -50,16 +51,22 @@ class Memory:
 
 @dataclass(frozen=True)
 class Dram:
-    """One off-chip channel: what crosses it, how fast, and the smallest transfer."""
+    """One off-chip channel: what crosses it, how fast, and the smallest transfer.
+
+    turnaround: time between the end of a transfer and the begin of one in the other direction;
+    the datasheet's read-to-write and write-to-read delays, taken as one. Systolic arrays only.
+    """
 
     name: str
     carries: tuple[Literal["weights", "activations"], ...]
     bandwidth: BitsPerSecond
     burst: Bits
     energy: PicojoulePerBit
+    turnaround: Picosecond = 0
 
     def __post_init__(self) -> None:
         _at_least(1, bandwidth=self.bandwidth, burst=self.burst)
+        _at_least(0, turnaround=self.turnaround)
 
 
 # width of the full-width array that a rule is relative to; `fixed` has its own in the file
@@ -120,14 +127,17 @@ class ChannelMetadata:
 
 @dataclass(frozen=True)
 class SystolicArray:
-    """A weight-stationary systolic array.
+    """A systolic array.
 
-    schedule: `pipelined` (weights prefetched through a FIFO into a shadow plane while the
-    previous fold computes) or `serial` (folds never overlap; SCALE-Sim's convention).
+    dataflow: the operand that stays in the PEs while the others pass (`systolic/timing.py`).
+    schedule: `pipelined` (weights prefetched through a FIFO, planes loaded and drained while the
+    array computes) or `serial` (folds never overlap; SCALE-Sim's convention).
     weight_fetch: `packed` moves the real bits of a fold; `whole_tiles` moves rows x cols native
     words however little of the tile is used, as TPU v1 does.
-    weight_fifo_tiles: folds fetched ahead. accumulator_rows: ofmap pixels of one of the two
-    accumulator buffers; longer layers are cut in chunks. accumulator_bits: width of a psum.
+    weight_fifo_tiles: tiles of at most rows x cols weights that the FIFO holds.
+    accumulator_rows: rows of one of the two accumulator buffers, ofmap pixels (filters with
+    stationary inputs); longer layers are cut in chunks; output stationary has none. Serial
+    schedules are not cut. accumulator_bits: width of a psum.
     sort_columns: columns may be placed by their widths, so that a fold's columns are alike.
     """
 
@@ -140,6 +150,7 @@ class SystolicArray:
     accumulator_bits: int
     mac_energy: Picojoule
     sort_columns: bool = False
+    dataflow: Dataflow = "weight_stationary"
 
     def __post_init__(self) -> None:
         _at_least(1, **{f.name: getattr(self, f.name) for f in fields(self)
@@ -228,6 +239,8 @@ class Accelerator:
         for carried in ("weights", "activations"):
             if sum(carried in dram.carries for dram in self.dram) != 1:
                 raise ValueError(f"exactly one DRAM channel must carry {carried}")
+        if isinstance(self.array, RowStationaryArray) and any(d.turnaround for d in self.dram):
+            raise ValueError("dram turnaround is modelled for systolic arrays only; leave it out")
 
     def memory_for(self, operand: Operand) -> Memory:
         """The on-chip memory that holds an operand. Raises ValueError when there is none."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import gcd
+from fractions import Fraction
+from math import lcm
 
 from hwsim.accelerator import Dram
 
@@ -12,20 +13,24 @@ from hwsim.accelerator import Dram
 class Link:
     """Time of transfers in integer ticks, so that a busy channel runs at exactly its bandwidth.
 
-    A clock cycle has `ticks_per_cycle` ticks and a burst takes `ticks_per_burst` of them; the
-    two are coprime. Rounding each transfer up to cycles would lose bandwidth at every tile.
+    A clock cycle has `ticks_per_cycle` ticks and a burst takes `ticks_per_burst` of them; between
+    the end of a transfer and the begin of one in the other direction lie at least `turnaround`.
+    Rounding each transfer up to cycles would lose bandwidth at every tile.
     """
 
     burst_bits: int
     ticks_per_burst: int
     ticks_per_cycle: int
+    turnaround: int = 0
 
     @classmethod
     def of(cls, dram: Dram, clock_hz: int) -> Link:
-        """Cycles of a burst are burst * clock / bandwidth, kept as a fraction in lowest terms."""
-        numerator, denominator = dram.burst * clock_hz, dram.bandwidth
-        common = gcd(numerator, denominator)
-        return cls(dram.burst, numerator // common, denominator // common)
+        """A burst takes burst * clock / bandwidth cycles; ticks are the coarsest that hold it and
+        the turnaround exactly."""
+        burst = Fraction(dram.burst * clock_hz, dram.bandwidth)
+        turnaround = Fraction(dram.turnaround * clock_hz, 10**12)
+        ticks = lcm(burst.denominator, turnaround.denominator)
+        return cls(dram.burst, int(burst * ticks), ticks, int(turnaround * ticks))
 
     @classmethod
     def infinite(cls, dram: Dram) -> Link:

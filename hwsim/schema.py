@@ -21,6 +21,7 @@ Hertz = Annotated[int, "Hz"]
 BitsPerSecond = Annotated[int, "bit/s"]
 Picojoule = Annotated[float, "pJ"]
 PicojoulePerBit = Annotated[float, "pJ/bit"]
+Picosecond = Annotated[int, "ps"]
 
 _SIZES = {
     "bit": 1, "B": 8,
@@ -33,6 +34,7 @@ UNITS: dict[str, dict[str, Fraction]] = {
     "Hz": {"Hz": Fraction(1), "kHz": Fraction(10**3), "MHz": Fraction(10**6),
            "GHz": Fraction(10**9)},
     "bit/s": {f"{unit}/s": Fraction(size) for unit, size in _SIZES.items()},
+    "ps": {"ps": Fraction(1), "ns": Fraction(10**3), "us": Fraction(10**6)},
     "pJ": {"fJ": Fraction(1, 1000), "pJ": Fraction(1), "nJ": Fraction(1000)},
     "pJ/bit": {
         "fJ/bit": Fraction(1, 1000), "pJ/bit": Fraction(1), "nJ/bit": Fraction(1000),
@@ -43,6 +45,7 @@ _EXAMPLES = {
     "bit": "256 KiB",
     "Hz": "700 MHz",
     "bit/s": "34 GB/s",
+    "ps": "15 ns",
     "pJ": "0.3 pJ",
     "pJ/bit": "2 pJ/bit",
 }
