@@ -14,16 +14,13 @@ import numpy as np
 from hwsim.bits import BitWidths
 from quant.allocation import Allocation, Constraint
 from quant.budget import KINDS, Budget, Kind
-from quant.curves import WIDTHS, LayerCurve, RDCurves
-from quant.exchange import exchange
-from quant.fill import fill_greedily, room_of, take_ties
+from quant.curves import LayerCurve, RDCurves
+from quant.fill import fill_greedily, take_ties
+from quant.large_steps import Part, improve
 from quant.multipliers import find_prices
 from quant.problem import Problem, build, check_feasible
 
-_FEW_ITEMS = 100  # so few are exchanged in pairs even where they are channels
-_TRIES = 16  # other widths tried for tensors that share a limit with weights
-_MANY_ITEMS = 200_000  # beyond this a tensor's step is small beside the weights
-_FEW_TRIES = 4
+_FEW_ITEMS = 400  # so few are searched and exchanged even where they are channels
 
 
 def allocate(curves: RDCurves, budget: Budget) -> Allocation:
@@ -89,88 +86,30 @@ def equal_widths(
             activation_total_bits=float(rates[~is_weight].sum()) if curves.activations else None,
         ),
     )
-    found = find_prices(problem)
-    bound = _lower_bound(problem, found.multipliers)
-    return _allocation(curves, problem, bits, found.multipliers, bound)
-
-
-def _lower_bound(problem: Problem, multipliers: np.ndarray) -> float:
-    """Value of the Lagrangian dual, which no allocation that keeps the limits is below."""
-    saved = problem.lagrangian(multipliers @ problem.rows)
-    return float(saved.sum() - multipliers @ problem.limits)
+    _, multipliers, bound = _solve(problem)
+    return _allocation(curves, problem, bits, multipliers, bound)
 
 
 def _solve(problem: Problem) -> tuple[np.ndarray, np.ndarray, float]:
     """Widths of all items, multipliers of all limits, and the lower bound."""
     found = find_prices(problem)
-    bound = _lower_bound(problem, found.multipliers)
+    bound = problem.dual_value(found.multipliers)
     bits = problem.choose(found.prices)
     weights = sum(kind == "weights" for kind, _ in problem.keys)
-    counts = problem.rows > 0
-    shared = counts[:, :weights].any(axis=1) & counts[:, weights:].any(axis=1)
     prices = found.multipliers @ problem.rows
-    if (found.multipliers[shared] > 0).any():
-        bits = _try_tensors(problem, weights, bits, prices, bound)
-    else:
-        take_ties(problem, bits, found.prices)
+    take_ties(problem, bits, found.prices)
     fill_greedily(problem, bits)
-    few = problem.items <= _FEW_ITEMS
-    for rows, groups in found.components:
-        movable = groups if few else groups[groups >= weights]
-        if len(movable):  # the bound splits into those of components that share no limit
-            dual = problem.lagrangian(prices)[groups].sum()
-            dual -= (found.multipliers * problem.limits)[rows].sum()
-            gap = float(problem.distortions(bits)[groups].sum() - dual)
-            items = np.flatnonzero(np.isin(problem.group, movable))
-            exchange(problem, bits, prices, items, gap)
-    return bits, found.multipliers, bound
-
-
-def _try_tensors(
-    problem: Problem, weights: int, bits: np.ndarray, prices: np.ndarray, bound: float
-) -> np.ndarray:
-    """Widths where tensors share a binding limit with weights.
-
-    A tensor's width is one large step, so tensors go first and the weights take exactly what they
-    leave. Widths of tensors that could be better, which is seen from their reduced cost as in
-    `exchange`, are tried one after another, likeliest first.
-    """
-    bits = _weights_given_tensors(problem, weights, bits)
-    distortion = float(problem.distortions(bits).sum())
     first = int(problem.start[weights])
-    group = problem.group[first:]
-    width = np.arange(WIDTHS)[:, None]
-    rate = width * problem.values[group] + (width > 0) * problem.metadata_bits[group]
-    reduced = problem.points[:, first:] + prices[group] * rate
-    reduced -= reduced.min(axis=0)
-    widths, items = np.nonzero(reduced <= distortion - bound)
-    order = np.argsort(reduced[widths, items], kind="stable")
-    tries = _TRIES if problem.items <= _MANY_ITEMS else _FEW_TRIES
-    for b, item in zip(widths[order], first + items[order], strict=True):
-        if b == bits[item] or not tries:
-            continue
-        trial = bits.copy()
-        trial[item] = b
-        floor = np.concatenate([problem.narrowest[:first], trial[first:]])
-        if (room_of(problem, floor) < 0).any():
-            continue
-        tries -= 1
-        trial = _weights_given_tensors(problem, weights, trial)
-        value = float(problem.distortions(trial).sum())
-        if value < distortion:
-            bits, distortion = trial, value
-    return bits
-
-
-def _weights_given_tensors(problem: Problem, weights: int, bits: np.ndarray) -> np.ndarray:
-    """Allocate the weights anew in what the tensors leave of every limit."""
-    tensor_bits = problem.rates(bits)[weights:]
-    rest = problem.first_groups(weights, problem.limits - problem.rows[:, weights:] @ tensor_bits)
-    prices = find_prices(rest).prices
-    chosen = rest.choose(prices)
-    take_ties(rest, chosen, prices)
-    fill_greedily(rest, chosen)
-    return np.concatenate([chosen, bits[rest.items :]])
+    for rows, groups in found.components:
+        # the bound splits into those of components that share no limit
+        dual = problem.lagrangian(prices)[groups].sum()
+        dual -= (found.multipliers * problem.limits)[rows].sum()
+        items = np.flatnonzero(np.isin(problem.group, groups))
+        large = items if problem.items <= _FEW_ITEMS else items[items >= first]
+        if len(large):
+            part = Part(rows, groups, items, large)
+            bound += improve(problem, bits, found.multipliers, part, float(dual))
+    return bits, found.multipliers, bound
 
 
 def _allocation(

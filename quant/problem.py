@@ -94,6 +94,11 @@ class Problem:
             least[block] = best
         return np.add.reduceat(least, self.start[:-1])
 
+    def dual_value(self, multipliers: np.ndarray) -> float:
+        """The Lagrangian dual: no allocation that keeps the limits has less distortion."""
+        saved = self.lagrangian(multipliers @ self.rows)
+        return float(saved.sum() - multipliers @ self.limits)
+
     def first_groups(self, groups: int, limits: np.ndarray) -> Problem:
         """The same problem for the first groups only, under other limits; shares its arrays."""
         items = int(self.start[groups])
