@@ -47,6 +47,12 @@ class CycleBound:
         self.edge_cycles = sum(link.cycle(link.ticks(bits)) for bits in edge_bits)
         self.fewest_filters = min(len(work.group_widths[k]) for k in work.group_kinds)
         self.filters = sum(len(work.group_widths[k]) for k in work.group_kinds)
+        # at the pace of the operand-width rule, each filter at that of its own width
+        kept = np.concatenate([work.group_widths[k] for k in work.group_kinds])
+        paces = work.pace[kept]
+        self.paced_filters = float(paces.sum()) / work.pace_macs * (1 - 1e-12)
+        self.paces_differ = len(np.unique(paces)) > 1
+        self.narrowest = int(kept[np.argmin(paces)]) if len(kept) else 0
         self.busy_groups = sum(len(work.group_widths[k]) > 0 for k in work.group_kinds)
         self.filter_size = shape.channels * shape.kernel[0] * shape.kernel[1]
         widths = [work.group_widths[k] for k in work.group_kinds if len(work.group_widths[k])]
@@ -72,7 +78,7 @@ class CycleBound:
         e, r, t = arrays.T
         strips = self.strips[e]
         steps = shape.batch * shape.ofmap[1]
-        macs = steps * strips * self.taps * len(limits.fold_rows) * self.filters / t
+        macs = steps * strips * self.taps * len(limits.fold_rows) * self.paced_filters / t
         macs = macs * shape.channels / r
         cblocks = np.maximum(-(-shape.channels // (most_q * r)), 1) * self.folds
         psums = steps * shape.ofmap[0] * self.filters * cblocks / limits.psum_out_port
@@ -91,7 +97,8 @@ class CycleBound:
         cblocks = -(-shape.channels // (q * r))
         per_pe = shape.channels // (q * r) * q + -(-(shape.channels % (q * r)) // r)
         fblocks = self.filters / (p * t)  # at least so many, groups may end in shorter ones
-        macs = steps * strips * self.taps * len(limits.fold_rows) * per_pe * (self.filters / t)
+        macs = steps * strips * self.taps * len(limits.fold_rows) * per_pe
+        macs = macs * (self.paced_filters / t)
         psums = steps * shape.ofmap[0] * self.filters * cblocks * self.folds / limits.psum_out_port
         fill: np.ndarray = np.zeros(len(e))
         ports: np.ndarray = np.zeros(len(e))
@@ -151,9 +158,9 @@ class CycleBound:
     def close(self, candidates: np.ndarray) -> np.ndarray:
         """Exact cycles if all filters have one width, and nearly so otherwise.
 
-        With different widths the passes and tiles are counted exactly, filter loads and fetches
-        without rounding up to cycles, and waiting for filters by Jensen's inequality over the
-        passes that have the same length.
+        With different widths the passes (if of one pace) and tiles are counted exactly, filter
+        loads and fetches without rounding up to cycles, and waiting for filters by Jensen's
+        inequality over the passes that have the same length.
         """
         e, n = candidates[:, 0], candidates[:, 5]
         runs = -(-self.shape.batch // n) * self.strips[e]
@@ -169,7 +176,10 @@ class CycleBound:
             tiles = np.maximum(array, runs * fetches + tiles)
         else:
             tiles = array + tiles + self.edge_cycles
-        return np.floor(tiles * (1 - 1e-12))
+        least = np.floor(tiles * (1 - 1e-12))
+        if self.paces_differ:  # passes were counted at the pace of the narrowest filter
+            least = np.maximum(least, np.floor(self.rough(candidates) * (1 - 1e-9)))
+        return least
 
     def _passes_and_waits(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cycles of all passes, and waiting for filters in between, when all groups are alike.
@@ -436,7 +446,7 @@ class CycleBound:
         return pass_cycles(
             images=n,
             columns=shape.ofmap[1],
-            mac_cycles=-(-f // t) * -(-c // r) * s,
+            mac_cycles=self.work.mac_cycles(-(-f // t) * -(-c // r) * s, self.narrowest),
             first_window=-(-values * span // limits.ifmap_port),
             next_window=-(-values * step // limits.ifmap_port),
             psum_in=np.zeros_like(psums) if begins else -(-psums // limits.psum_in_port),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -205,6 +206,9 @@ def _passes(
                     kernel_cols=range(col, col + taps),
                     starts_psums=starts_psums,
                     weight_bits=tuple(int(widths[f]) for f in chosen),
+                    cycles_a_mac=Fraction(
+                        int(work.pace[max(int(widths[f]) for f in chosen)]), work.pace_macs
+                    ),
                     filter_values_a_cycle=work.filter_port
                     * int(work.words_packed(np.array(max(int(widths[f]) for f in chosen)))),
                 )

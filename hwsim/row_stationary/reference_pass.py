@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
 from typing import Protocol
 
 import numpy as np
@@ -65,6 +67,7 @@ class Pass:
     kernel_cols: range
     starts_psums: bool
     weight_bits: tuple[int, ...]
+    cycles_a_mac: Fraction
     filter_values_a_cycle: int
     pes: dict[tuple[int, int, int, int], _Pe] = field(init=False)  # filter set, chain place, ...
 
@@ -122,12 +125,19 @@ class Pass:
                 takers += 1
         return takers
 
-    def interleaved(self) -> list[tuple[int, int, int]]:
-        """(filter, channel, kernel column) that a PE works on in turn, as places in its sets."""
+    def interleaved(self) -> list[list[tuple[int, int, int]]]:
+        """(filter, channel, kernel column) that a PE works on, as places in its sets: in each
+        cycle of a step those MACs whose share of cycles, and that of all before, is over then."""
         filters, channels = len(self.filter_sets[0]), len(self.channel_sets[0])
-        return [
+        slots = [
             (f, c, col) for col in self.kernel_cols for c in range(channels) for f in range(filters)
         ]
+        cycles: list[list[tuple[int, int, int]]] = [
+            [] for _ in range(ceil(len(slots) * self.cycles_a_mac))
+        ]
+        for i, slot in enumerate(slots, start=1):
+            cycles[ceil(i * self.cycles_a_mac) - 1].append(slot)
+        return cycles
 
     def columns(self, x: int) -> range:
         """Padded ifmap columns under a filter's columns at ofmap column x."""
@@ -163,7 +173,7 @@ def run_pass(
     arriving: dict[tuple[int, int], int] = {}
     arrived: deque[dict[tuple[int, int], int]] = deque()  # psums of whole steps
     slots = one.interleaved()
-    started = slot = left = 0  # steps whose MACs began, MACs of the step so far, steps that left
+    started = slot = left = 0  # steps whose MACs began, cycles of MACs to come, steps that left
     computed = False  # the step's MACs are done, its psums wait to climb
     launched = 0
     waves: deque[_Wave] = deque()
@@ -194,7 +204,8 @@ def run_pass(
             started += 1
             slot = len(slots)
         if slot:
-            _multiply(one, slots[len(slots) - slot], counts)
+            for together in slots[len(slots) - slot]:
+                _multiply(one, together, counts)
             slot -= 1
             computed = slot == 0
         for _ in range(min(limits.ifmap_port, len(coming_ifmap))):
@@ -267,7 +278,7 @@ def _slide_windows(one: Pass, x: int) -> None:
 
 
 def _multiply(one: Pass, slot: tuple[int, int, int], counts: Counts) -> None:
-    """One cycle of MACs: every PE works on the same interleaved filter, channel and column."""
+    """A MAC in every PE, which all work on the same interleaved filter, channel and column."""
     filter_slot, channel_slot, kernel_col = slot
     column = one.column_now + kernel_col * one.shape.dilation[1]
     for pe in one.pes.values():

@@ -9,9 +9,10 @@ from functools import lru_cache
 import numpy as np
 
 from hwsim.accelerator import Accelerator, RowStationaryArray
-from hwsim.bits import BitWidths
+from hwsim.bits import MAX_BITS, BitWidths
 from hwsim.dram import Link
 from hwsim.graph import Layer
+from hwsim.operand_width import pace
 from hwsim.row_stationary.limits import Limits, limits_for, words_packed
 from hwsim.row_stationary.mapping import RsMapping
 from hwsim.row_stationary.operands import FeatureMap, weight_widths
@@ -47,6 +48,12 @@ class LayerTask:
         return np.frombuffer(self.widths, dtype=np.int64).reshape(self.shape.groups, -1)
 
     def work(self) -> LayerWork:
+        mac_pace = pace(
+            self.accelerator.operand_width,
+            np.arange(MAX_BITS + 1),
+            self.ifmap.bits,
+            fully_connected=self.shape.ofmap == (1, 1),
+        )
         return make_work(
             self.weight_bits,
             self.ifmap.dram_bits,
@@ -56,6 +63,7 @@ class LayerTask:
             self.array.word_bits,
             self.array.pack_words,
             self.array.group_channels,
+            mac_pace,
         )
 
     def limits(self) -> Limits:

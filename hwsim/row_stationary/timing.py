@@ -1,11 +1,12 @@
 """Time of a layer with a given mapping: passes bounded by MACs and ports, and the DRAM link.
 
 A pass is a pipeline over ofmap columns. A step is one column of all its ofmap rows, filters and
-images: the ifmap port brings the new columns of the window, the PEs do p * q * S MACs each, the
-psums join those that the psum port brought from the buffer, climb the column of PEs and leave by
-the psum port. A port's cycle carries values of one step only, and queues between port and PEs
-never fill up (assumed: the chip's depths are not published). Filters of a pass go from their
-buffer to the PEs before it starts, and come to the buffer from DRAM while the pass before runs.
+images: the ifmap port brings the new columns of the window, the PEs do p * q * S MACs each (at
+the pace of the operand-width rule, rounded up to cycles once a step), the psums join those that
+the psum port brought from the buffer, climb the column of PEs and leave by the psum port. A
+port's cycle carries values of one step only, and queues between port and PEs never fill up
+(assumed: the chip's depths are not published). Filters of a pass go from their buffer to the PEs
+before it starts, and come to the buffer from DRAM while the pass before runs.
 """
 
 from __future__ import annotations
@@ -232,7 +233,8 @@ def _block_units(
     filters = blocks(len(widths), mapping.pass_filters)
     starts = np.arange(len(filters)) * mapping.pass_filters
     filter_bits = np.add.reduceat(widths, starts)
-    packed = work.words_packed(np.maximum.reduceat(widths, starts))
+    widest = np.maximum.reduceat(widths, starts)
+    packed = work.words_packed(widest)
 
     # axes: image kind, strip kind, channel kind, fold, filters of a pass
     image_kinds, image_index = np.unique(images, return_inverse=True)
@@ -261,7 +263,7 @@ def _block_units(
     passes = pass_cycles(
         images=n,
         columns=shape.ofmap[1],
-        mac_cycles=ceil_div(f, mapping.t) * ceil_div(c, mapping.r) * s,
+        mac_cycles=work.mac_cycles(ceil_div(f, mapping.t) * ceil_div(c, mapping.r) * s, widest),
         first_window=ceil_div(values * span, limits.ifmap_port),
         next_window=ceil_div(values * new_columns, limits.ifmap_port),
         psum_in=np.where((starts_psums == 1) & (fold == 0), 0, psums),

@@ -7,6 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from hwsim.bits import MAX_BITS
+from hwsim.operand_width import Pace
 from hwsim.row_stationary.shape import ConvShape
 
 RATE_UNIT = 2**20  # bits a value are kept in whole 1/2^20 bits, so that sums are exact
@@ -20,7 +22,8 @@ class LayerWork:
     dropped ones left out. group_kinds: (groups,) kind of each group. ifmap_rate, ofmap_rate: DRAM
     bits of a value, in 1/2^20 bit, compression included. metadata_bits: read once with the
     filters. dropped: filters of width 0, of all groups. filter_port: words a cycle. word_bits,
-    pack: how many values share a word.
+    pack: how many values share a word. pace: (17,) cycles in which a PE does `pace_macs` MACs with
+    weights of each width; filters of a pass run in step, at the pace of their widest.
     """
 
     group_widths: tuple[np.ndarray, ...]
@@ -32,6 +35,8 @@ class LayerWork:
     filter_port: int
     word_bits: int
     pack: bool
+    pace: np.ndarray
+    pace_macs: int
 
     @property
     def filters(self) -> int:
@@ -44,6 +49,10 @@ class LayerWork:
 
     def words_packed(self, widths: np.ndarray) -> np.ndarray:
         return self.word_bits // widths if self.pack else np.ones_like(widths)
+
+    def mac_cycles(self, macs: np.ndarray, widths: np.ndarray | int) -> np.ndarray:
+        """Cycles of one PE for so many MACs in a row, with weights of these widths."""
+        return -(-macs * self.pace[widths] // self.pace_macs)
 
     def ifmap_bits(self, values: np.ndarray) -> np.ndarray:
         return -(-values * self.ifmap_rate // RATE_UNIT)
@@ -65,11 +74,13 @@ def make_work(
     word_bits: int,
     pack: bool,
     by_width: bool,
+    mac_pace: Pace | None = None,
 ) -> LayerWork:
     """LayerWork from (groups, filters) weight widths and DRAM bits a value.
 
-    by_width: filters of like width are processed together, widest first, because the filters of
-    a pass run in step and share the packing of their widest.
+    mac_pace: for weight widths 0..16; a MAC a cycle by default. by_width: filters of like width
+    are processed together, widest first, because the filters of a pass run in step and share the
+    packing and the pace of their widest.
     """
     rows: dict[bytes, int] = {}
     kinds: list[np.ndarray] = []
@@ -93,4 +104,6 @@ def make_work(
         filter_port=filter_port,
         word_bits=word_bits,
         pack=pack,
+        pace=np.ones(MAX_BITS + 1, dtype=np.int64) if mac_pace is None else mac_pace.cycles,
+        pace_macs=1 if mac_pace is None else mac_pace.of_rows,
     )

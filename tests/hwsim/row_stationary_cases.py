@@ -9,8 +9,9 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from hwsim.accelerator import Accelerator, load_accelerator
+from hwsim.accelerator import Accelerator, OperandWidth, load_accelerator
 from hwsim.dram import Link
+from hwsim.operand_width import pace
 from hwsim.row_stationary.limits import Limits, limits_for
 from hwsim.row_stationary.mapping import RsMapping, problems
 from hwsim.row_stationary.reference import ReferenceRun, reference_layer
@@ -19,6 +20,11 @@ from hwsim.row_stationary.timing import Timing, layer_timing
 from hwsim.row_stationary.work import LayerWork, make_work
 
 EYERISS = load_accelerator("eyeriss_v1")
+RULES = [
+    OperandWidth("fixed", 16, 16),
+    OperandWidth("fixed", 4, 8),
+    *map(OperandWidth, ("bit_fusion", "stripes", "unpu", "loom")),
+]
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,7 @@ def cases(draw: st.DrawFn) -> Case:
         word_bits=array.word_bits,
         pack=array.pack_words,
         by_width=False,  # the reference takes filters in the order in which it finds them
+        mac_pace=pace(draw(st.sampled_from(RULES)), np.arange(17), draw(st.integers(1, 16))),
     )
     limits = limits_for(shape, accelerator, max(1, int(bits.max())), draw(st.integers(1, 16)))
     e = draw(st.integers(1, min(shape.ofmap[0], limits.widest_set)))
