@@ -251,3 +251,34 @@ def test_a_wrong_rule_is_refused_with_the_way_out(text, said):
     with pytest.raises(ValueError, match=r"mine\.toml: operand_width") as caught:
         parse_accelerator(toml(text), "mine.toml")
     assert said in str(caught.value)
+
+
+CONV, CONV_OUT = square_conv(64, 64, 1, 16)
+CONV_NET = chain("conv", (1, 64, 16, 16), [("conv", CONV, CONV_OUT)])
+
+
+def loom_and_full(accelerator):
+    fast = tuple(replace(d, bandwidth=10**15) for d in accelerator.dram)
+    rules = OperandWidth("loom"), OperandWidth("fixed", 16, 16)
+    return [replace(accelerator, dram=fast, operand_width=rule) for rule in rules]
+
+
+@pytest.mark.parametrize(
+    ("graph", "rows", "share"),
+    [(CONV_NET, 64 * 256, Fraction(1, 16)), (perceptron("fc", [256, 256]), 2048, Fraction(1, 4))],
+)
+def test_loom_uses_narrow_activations_in_convolutions_alone(graph, rows, share):
+    # one fold: fill, shift and drain stay, the stream shrinks to the rule's share
+    batch = 64 if graph is CONV_NET else rows
+    loom, full = (simulate(graph, a, BitWidths(4, 4), batch) for a in loom_and_full(TPU))
+    assert full.compute_cycles - loom.compute_cycles == rows * (1 - share)
+
+
+@pytest.mark.parametrize("graph", [CONV_NET, perceptron("fc", [1024, 1024])])
+def test_a_row_stationary_array_gains_from_serial_units_until_its_ports_bound_it(graph):
+    loom, full = loom_and_full(EYERISS)
+    bits = BitWidths(4, 4)
+    slow, bound = (simulate(graph, a, bits, 16).compute_cycles for a in (full, loom))
+    wide = dict.fromkeys(("ifmap_port", "psum_in_port", "psum_out_port", "filter_port"), 10**6)
+    free = simulate(graph, replace(loom, array=replace(loom.array, **wide)), bits, 16)
+    assert slow > bound > free.compute_cycles
