@@ -16,11 +16,9 @@ from quant.allocation import Allocation, Constraint
 from quant.budget import KINDS, Budget, Kind
 from quant.curves import LayerCurve, RDCurves
 from quant.fill import fill_greedily, take_ties
-from quant.large_steps import Part, improve
+from quant.large_steps import FEW_ITEMS, Part, improve, improve_caps
 from quant.multipliers import find_prices
 from quant.problem import Problem, build, check_feasible
-
-_FEW_ITEMS = 400  # so few are searched and exchanged even where they are channels
 
 
 def allocate(curves: RDCurves, budget: Budget) -> Allocation:
@@ -105,10 +103,12 @@ def _solve(problem: Problem) -> tuple[np.ndarray, np.ndarray, float]:
         dual = problem.lagrangian(prices)[groups].sum()
         dual -= (found.multipliers * problem.limits)[rows].sum()
         items = np.flatnonzero(np.isin(problem.group, groups))
-        large = items if problem.items <= _FEW_ITEMS else items[items >= first]
+        large = items if len(items) <= FEW_ITEMS else items[items >= first]
         if len(large):
             part = Part(rows, groups, items, large)
             bound += improve(problem, bits, found.multipliers, part, float(dual))
+        else:
+            bound += improve_caps(problem, bits, found.multipliers, rows, float(dual))
     return bits, found.multipliers, bound
 
 
@@ -131,7 +131,7 @@ def _allocation(
             widths[kind][name] = chosen[0]
     budgets = [j for j, name in enumerate(problem.names) if name in (*KINDS, "total")]
     slopes = multipliers[budgets] @ problem.rows[budgets]
-    used = problem.rows @ rates
+    used = problem.rows @ rates / problem.scale
     weight_distortion = float(distortions[is_weight].sum())
     activation_distortion = float(distortions[~is_weight].sum())
     return Allocation(
@@ -149,7 +149,11 @@ def _allocation(
         constraints=tuple(
             Constraint(name, float(limit), float(bits_used), float(multiplier))
             for name, limit, bits_used, multiplier in zip(
-                problem.names, problem.asked, used, multipliers, strict=True
+                problem.names,
+                problem.asked / problem.scale,
+                used,
+                multipliers * problem.scale,
+                strict=True,
             )
         ),
     )

@@ -18,7 +18,7 @@ from quant.curves import WIDTHS
 from quant.problem import Problem
 
 _STATES = 8_000  # partial choices kept; the cheapest of those dropped limits the bound
-_ROUNDING = 1e-9  # of a limit: rates are sums of shares of a bit where a row counts shares
+_ROUNDING = 1e-11  # of a limit: what fits but for rounding is counted, so that the bound holds
 _GROWTH = 4.0
 _FIRST = 1 / 64
 
@@ -83,10 +83,8 @@ def _items(
     problem: Problem, items: np.ndarray, rows: np.ndarray, multipliers: np.ndarray
 ) -> _Items:
     group = problem.group[items]
-    width = np.arange(WIDTHS)[:, None]
-    rate = width * problem.values[group] + (width > 0) * problem.metadata_bits[group]
-    reduced = problem.points[:, items] + (multipliers @ problem.rows)[group] * rate
-    reduced -= reduced.min(axis=0)
+    rate = _rates(problem, items)
+    reduced = reduced_costs(problem, multipliers @ problem.rows, items)
     others = np.ones(problem.items, dtype=bool)
     others[items] = False
     narrowest = np.where(others, problem.narrowest, 0)
@@ -96,6 +94,17 @@ def _items(
     np.add.at(present, problem.group[others], 1)
     shared = ((counted > 0) & (present > 0)).any(axis=1)
     return _Items(rate, reduced, counted[:, group], room, multipliers[rows], shared)
+
+
+def _rates(problem: Problem, items: np.ndarray) -> np.ndarray:
+    group, width = problem.group[items], np.arange(WIDTHS)[:, None]
+    return width * problem.values[group] + (width > 0) * problem.metadata_bits[group]
+
+
+def reduced_costs(problem: Problem, prices: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(9, items) distortion + price * rate above its least over the widths."""
+    cost = problem.points[:, items] + prices[problem.group[items]] * _rates(problem, items)
+    return cost - cost.min(axis=0)
 
 
 def _search(data: _Items, allowed: float) -> Frontier:

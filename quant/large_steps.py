@@ -8,16 +8,18 @@ channels take exactly what it leaves, as much or as little as is best at a slope
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from quant.curves import WIDTHS
 from quant.exchange import exchange
-from quant.fill import fill_greedily, take_ties
-from quant.frontier import Frontier, search
+from quant.fill import fill_greedily, room_of, take_ties
+from quant.frontier import Frontier, reduced_costs, search
 from quant.multipliers import find_prices
 from quant.problem import Problem
 
+FEW_ITEMS = 400  # under one limit: so few are searched even where they are channels
 _MANY_ITEMS = 200_000  # beyond this a tensor's step is small beside the weights
 _TRIES, _FEW_TRIES = 12, 4  # choices of tensors for which the weights are allocated anew
 _CLOSE = 1e-5  # of the distortion: nearer the bound nothing more is tried
@@ -54,14 +56,73 @@ def improve(
         return 0.0
     found = search(problem, part.large, part.rows, multipliers, gap)
     if len(part.large) == len(part.items):
-        if len(found.cost):
+        for widths in found.widths:
             trial = bits.copy()
-            trial[part.large] = found.widths[0]
-            if _value(problem, trial, part) <= dual + gap:
-                bits[:] = trial
+            trial[part.large] = widths
+            if (room_of(problem, trial) >= 0).all():
+                if _value(problem, trial, part) < dual + gap:
+                    bits[:] = trial
+                break
         best = _value(problem, bits, part) - dual
         return max(0.0, min(best, found.missed, *found.cost[:1]))
     return _beside_weights(problem, bits, multipliers, part, dual, found)
+
+
+def improve_caps(
+    problem: Problem, bits: np.ndarray, multipliers: np.ndarray, rows: np.ndarray, dual: float
+) -> float:
+    """Better widths under caps of few channels, in place; returns by how much the bound rises.
+
+    rows: limits of a part that is all weights; dual: its lower bound. Each cap is searched by
+    itself, the limits around it at their multipliers, so what the searches prove adds up. The other
+    channels then take what is left.
+    """
+    prices = multipliers @ problem.rows
+    counted = problem.rows[rows] > 0
+    counts = counted @ np.diff(problem.start)
+    raised, done = 0.0, np.zeros(len(problem.keys), dtype=bool)
+    room = room_of(problem, bits)
+    searched, widths = [np.arange(0)], [np.arange(0, dtype=np.int8)]
+    for j, groups, count in sorted(
+        zip(rows, counted, counts, strict=True), key=lambda cap: (cap[2], cap[0])
+    ):
+        if not multipliers[j] > 0 or count > FEW_ITEMS or (done & groups).any():
+            continue
+        done |= groups
+        items = np.flatnonzero(groups[problem.group])
+        now = reduced_costs(problem, prices, items)[bits[items], np.arange(len(items))].sum()
+        now += multipliers[j] * room[j]
+        if not now > _CLOSE / 10 * dual:
+            continue
+        found = search(problem, items, np.array([j]), multipliers, float(now))
+        raised += min(float(now), found.missed, *found.cost[:1])
+        if len(found.cost):
+            searched.append(items)
+            widths.append(found.widths[0])
+    items = np.concatenate(searched)
+    if len(items):
+        given = _with_widths(problem, items, np.concatenate(widths))
+        if (room_of(given, given.narrowest) >= 0).all():
+            trial = _choose_and_fill(given, find_prices(given).prices)
+            if problem.distortions(trial).sum() < problem.distortions(bits).sum():
+                bits[:] = trial
+    return max(0.0, raised)
+
+
+def _with_widths(problem: Problem, items: np.ndarray, widths: np.ndarray) -> Problem:
+    """The same problem with some items' widths given."""
+    points, gains = problem.points.copy(), problem.gains.copy()
+    width = np.arange(WIDTHS)[:, None]
+    points[:, items] = np.where(width == widths, points[:, items], np.inf)
+    gains[:, items] = np.where(width[:-1] < widths, np.inf, 0.0)
+    return replace(problem, points=points, gains=gains)
+
+
+def _choose_and_fill(problem: Problem, prices: np.ndarray) -> np.ndarray:
+    bits = problem.choose(prices)
+    take_ties(problem, bits, prices)
+    fill_greedily(problem, bits)
+    return bits
 
 
 def _value(problem: Problem, bits: np.ndarray, part: Part) -> float:
@@ -135,9 +196,7 @@ def _weights_given_tensors(
         weights, problem.limits - problem.rows[:, weights:] @ rates[weights:]
     )
     prices = find_prices(rest)
-    chosen = rest.choose(prices.prices)
-    take_ties(rest, chosen, prices.prices)
-    fill_greedily(rest, chosen)
+    chosen = _choose_and_fill(rest, prices.prices)
     new = np.concatenate([chosen, bits[rest.items :]])
     of_weights = part.groups[part.groups < weights]
     bound = rest.lagrangian(prices.multipliers @ rest.rows)[of_weights].sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +13,7 @@ from quant.budget import KINDS, Budget, InfeasibleBudget, Kind
 from quant.curves import WIDTHS, RDCurves
 from quant.hull import hull_gains
 
+_FINEST = 10**4  # shares of a bit that are this fine or coarser are counted exactly
 _BLOCK = 8192  # items worked on together, so that scratch stays in the cache
 
 
@@ -25,7 +27,8 @@ class Problem:
     points: (9, items) distortion, inf where a width is not allowed. gains: (8, items) of its
     hull, see `hull_gains`.
     rows: (limits, groups) what a bit of each group counts; names of the limits.
-    asked: (limits,) bits. limits: (limits,) the largest rates within them that whole widths can
+    scale: (limits,) what a bit of weights, or of a cap's members, counts in a row: not 1 only where
+    other bits count a share of it, so that all counts are whole. asked: (limits,). limits: (limits,) the largest rates within them that whole widths can
     have: no allocation is lost, and the lower bound rises.
     """
 
@@ -36,6 +39,7 @@ class Problem:
     points: np.ndarray
     gains: np.ndarray
     rows: np.ndarray
+    scale: np.ndarray
     asked: np.ndarray
     limits: np.ndarray
     names: tuple[str, ...]
@@ -110,6 +114,7 @@ class Problem:
             points=self.points[:, :items],
             gains=self.gains[:, :items],
             rows=self.rows[:, :groups],
+            scale=self.scale,
             asked=limits,
             limits=limits,
             names=self.names,
@@ -142,11 +147,11 @@ def build(curves: RDCurves, budget: Budget, metadata_bits: np.ndarray | None = N
         _fill(points[:, start[g] : start[g + 1]], keys[g], distortion, budget)
     for key in budget.fixed:
         _find(keys, key, "fixed width")
-    rows, limits, names = _limits(curves, budget, keys)
+    rows, scale, limits, names = _limits(curves, budget, keys)
     item_group = np.repeat(np.arange(len(keys)), sizes)
     gains = hull_gains(points, values[item_group], metadata[item_group] if metadata.any() else None)
     problem = Problem(
-        tuple(keys), start, values, metadata, points, gains, rows, limits, limits, names
+        tuple(keys), start, values, metadata, points, gains, rows, scale, limits, limits, names
     )
     return replace(problem, limits=_in_whole_steps(problem))
 
@@ -176,11 +181,13 @@ def _in_whole_steps(problem: Problem) -> np.ndarray:
 
 def _limits(
     curves: RDCurves, budget: Budget, keys: list[tuple[Kind, str]]
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Rows, the scale of each, limits and names."""
     is_weight = np.array([kind == "weights" for kind, _ in keys])
     rows: list[np.ndarray] = []
     limits: list[float] = []
     names: list[str] = []
+    scale = 1
     counts = (curves.weight_values, curves.activation_values)
     for kind, values, of_kind in zip(KINDS, counts, (is_weight, ~is_weight), strict=True):
         limit = budget.limit_bits(kind, values)
@@ -195,10 +202,12 @@ def _limits(
         limits.append(limit)
         names.append(kind)
     if budget.total_bits is not None:
-        rows.append(np.where(is_weight, 1.0, budget.activation_rate))
-        # sums of shares of a bit are rounded: stay that much below
-        exact = float(budget.activation_rate).is_integer()
-        limits.append(float(budget.total_bits) * (1 if exact else 1 - 1e-12))
+        rate = Fraction(str(float(budget.activation_rate)))
+        scale = rate.denominator if rate.denominator <= _FINEST else 1
+        rows.append(np.where(is_weight, scale, float(rate * scale)))
+        # sums of shares that are not whole are rounded: stay that much below
+        exact = (rate * scale).denominator == 1
+        limits.append(float(budget.total_bits) * scale * (1 if exact else 1 - 1e-12))
         names.append("total")
     for cap in budget.caps:
         row = np.zeros(len(keys))
@@ -207,7 +216,8 @@ def _limits(
         rows.append(row)
         limits.append(float(cap.limit_bits - cap.overhead_bits))
         names.append(cap.name)
-    return np.array(rows).reshape(len(rows), len(keys)), np.array(limits), tuple(names)
+    scales = np.array([float(scale) if name == "total" else 1.0 for name in names])
+    return np.array(rows).reshape(len(rows), len(keys)), scales, np.array(limits), tuple(names)
 
 
 def _find(keys: list[tuple[Kind, str]], key: tuple[Kind, str], where: str) -> int:
@@ -249,23 +259,24 @@ def check_feasible(problem: Problem) -> None:
 
     All counts in the rows are at least 0, so nothing else can keep a limit that these do not.
     """
-    smallest = problem.rows @ problem.rates(problem.narrowest)
-    over = smallest - problem.asked
+    rows, asked = problem.rows / problem.scale[:, None], problem.asked / problem.scale
+    smallest = rows @ problem.rates(problem.narrowest)
+    over = smallest - asked
     if not (over > 0).any():
         return
     best = problem.choose(np.zeros(len(problem.keys)))
-    largest = problem.rows @ problem.rates(best)
+    largest = rows @ problem.rates(best)
     j = int(np.argmax(over))
-    members = problem.rows[j] > 0
-    counts = np.diff(problem.start)[members] * problem.values[members] * problem.rows[j, members]
+    members = rows[j] > 0
+    counts = np.diff(problem.start)[members] * problem.values[members] * rows[j, members]
     values = float(counts.sum())
     others = [problem.names[i] for i in np.flatnonzero(over > 0) if i != j]
     raise InfeasibleBudget(
-        f"limit on {problem.names[j]!r} of {problem.asked[j]:,.0f} bits "
-        f"({problem.asked[j] / values:.4g} a value) cannot be kept: the narrowest allowed widths "
+        f"limit on {problem.names[j]!r} of {asked[j]:,.0f} bits "
+        f"({asked[j] / values:.4g} a value) cannot be kept: the narrowest allowed widths "
         f"take {smallest[j]:,.0f} bits ({smallest[j] / values:.4g} a value), {over[j]:,.0f} too "
         f"many; {smallest[j]:,.0f} to {largest[j]:,.0f} bits ({smallest[j] / values:.4g} to "
         f"{largest[j] / values:.4g} a value) can be reached"
         + (f"; cannot be kept either: {', '.join(map(repr, others))}" if others else ""),
-        problem.names[j], float(problem.asked[j]), float(smallest[j]), float(largest[j]),
+        problem.names[j], float(asked[j]), float(smallest[j]), float(largest[j]),
     )  # fmt: skip

@@ -41,10 +41,10 @@ def test_the_best_of_all_widths_lies_between_the_bound_and_the_answer(seed: int)
     distortion = problem.points[bits, np.arange(len(bits))].sum()
     np.testing.assert_allclose(answer.predicted_distortion, distortion, rtol=1e-12)
     used = [constraint.used_bits for constraint in answer.constraints]
-    np.testing.assert_allclose(used, problem.rows @ problem.rates(bits))
+    np.testing.assert_allclose(used, problem.rows @ problem.rates(bits) / problem.scale)
 
 
-def test_few_items_are_allocated_as_well_as_by_trying_everything_almost_always() -> None:
+def test_few_items_are_allocated_as_well_as_by_trying_everything() -> None:
     found = tried = 0
     for seed in range(250):
         rng = np.random.default_rng(seed)
@@ -55,7 +55,7 @@ def test_few_items_are_allocated_as_well_as_by_trying_everything_almost_always()
             tried += 1
             found += allocate(curves, budget).predicted_distortion <= best * (1 + 1e-12)
     assert tried > 100
-    assert found >= 0.98 * tried
+    assert found == tried
 
 
 @given(seed=seeds, slope=st.floats(1e-6, 1e3))
