@@ -78,12 +78,14 @@ class OperandWidth:
     """How compute time scales with operand widths; the rules are in `operand_width.py`.
 
     weight_bits, activation_bits: operands of the full-width array. `fixed` must be given them; the
-    other rules have their own, which are filled in.
+    other rules have their own, which are filled in. gates_narrow_operands: whether a fixed-width
+    multiplier spends less on operands narrower than itself (see `energy.py`); no cycle is saved.
     """
 
     rule: Literal["fixed", "bit_fusion", "stripes", "unpu", "loom"]
     weight_bits: int = 0
     activation_bits: int = 0
+    gates_narrow_operands: bool = False
 
     def __post_init__(self) -> None:
         if self.rule not in _FULL_WIDTH:
@@ -99,6 +101,10 @@ class OperandWidth:
             if not own and bits < 1:
                 raise ValueError(f"{name} must be at least 1 with rule 'fixed', got {bits}")
             object.__setattr__(self, name, own or bits)
+        if own and self.gates_narrow_operands:
+            raise ValueError(
+                f"gates_narrow_operands: for rule 'fixed' only; {self.rule!r} saves by itself"
+            )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ class LayerStats:
     holds what the array cannot hide even with infinite bandwidth (shift, fill, drain).
     macs: multiply-accumulates of the layer itself, padding of the array not counted.
     onchip_bits: {memory: bits read and written}. required_bits, available_bits: {memory: bits
-    that must be there at once, capacity}. detail: columns of one simulator only.
+    that must be there at once, capacity}. energy_parts: {(place, what): pJ}, see `energy.py`; they
+    add up to energy_pj. detail: columns of one simulator only.
     """
 
     name: str
@@ -32,7 +33,7 @@ class LayerStats:
     onchip_bits: Mapping[str, int]
     required_bits: Mapping[str, int]
     available_bits: Mapping[str, int]
-    energy_pj: float
+    energy_parts: Mapping[tuple[str, str], float]
     detail: Mapping[str, int | float | str] = field(default_factory=dict)
 
     @property
@@ -42,6 +43,10 @@ class LayerStats:
     @property
     def dram_bits(self) -> int:
         return self.dram_read_bits + self.dram_write_bits
+
+    @property
+    def energy_pj(self) -> float:
+        return sum(self.energy_parts.values())
 
     @property
     def fits_on_chip(self) -> bool:
@@ -64,6 +69,7 @@ class LayerStats:
             **{f"{name}_available_bits": bits for name, bits in self.available_bits.items()},
             "fits_on_chip": self.fits_on_chip,
             "energy_pj": self.energy_pj,
+            **{f"energy_{p}_{what}_pj": pj for (p, what), pj in self.energy_parts.items()},
             **self.detail,
         }
 
@@ -110,6 +116,15 @@ class NetworkStats:
     @property
     def energy_pj(self) -> float:
         return sum(layer.energy_pj for layer in self.layers)
+
+    @property
+    def energy_parts(self) -> dict[tuple[str, str], float]:
+        """Energy by (place, what), summed over the layers."""
+        total: dict[tuple[str, str], float] = {}
+        for layer in self.layers:
+            for part, pj in layer.energy_parts.items():
+                total[part] = total.get(part, 0.0) + pj
+        return total
 
     @property
     def seconds(self) -> float:

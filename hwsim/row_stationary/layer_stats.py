@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from hwsim.accelerator import Accelerator, RowStationaryArray
 from hwsim.dram import Link
+from hwsim.energy import Part, access_energy_pj
 from hwsim.graph import Layer, Vector
 from hwsim.row_stationary.limits import Limits, words_packed
 from hwsim.row_stationary.mapping import RsMapping, banks_used
@@ -39,8 +40,13 @@ def array_layer(
     ofmap_bits = sum(t.dram_ofmap_bits for t in timings) + apart
     filter_bits = sum(t.dram_filter_bits for t in timings)
     ifmap_bits = sum(t.dram_ifmap_bits for t in timings)
-    energy = sum(item.energy_pj for item in found)
-    energy += apart * accelerator.dram_for("activations").energy
+    energy: dict[Part, float] = {("array", "mac"): 0.0}
+    for part, limit, item, work in zip(parts, limits, found, works, strict=True):
+        for key, pj in part.energy_parts(limit, item.mapping, work, item.timing).items():
+            energy[key] = energy.get(key, 0.0) + pj
+    channel = accelerator.dram_for("activations")
+    written_pj = energy.get((channel.name, "ofmap"), 0.0) + apart * channel.energy
+    energy[channel.name, "ofmap"] = written_pj
     pes = [
         item.mapping.r * item.mapping.t * item.mapping.e * limit.fold_rows[0]
         for item, limit in zip(found, limits, strict=True)
@@ -74,7 +80,7 @@ def array_layer(
             ),
         },
         available_bits={gbuf.name: gbuf.capacity, filters.name: filters.capacity},
-        energy_pj=energy,
+        energy_parts=energy,
         detail={
             "processing_cycles": processing,
             "mapping": "; ".join(str(item.mapping) for item in found) or "nothing to compute",
@@ -156,8 +162,14 @@ def vector_layer(
     compute = -(-operations // accelerator.vector.lanes)
     waiting = link.cycle(sum(link.ticks(bits) for bits in [*reads, write]))
     stall = max(0, waiting - compute) if array.overlap else waiting
-    onchip = 2 * sum(int(t.values * batch * maps[t.name].mean_bits) for t in layer.inputs)
-    onchip += 2 * int(layer.output.values * batch * maps[layer.name].mean_bits)
+    ifmap = 2 * sum(int(t.values * batch * maps[t.name].mean_bits) for t in layer.inputs)
+    ofmap = 2 * int(layer.output.values * batch * maps[layer.name].mean_bits)
+    moved = {
+        (gbuf.name, "ifmap"): ifmap,
+        (gbuf.name, "ofmap"): ofmap,
+        (dram.name, "ifmap"): read_bits,
+        (dram.name, "ofmap"): write_bits,
+    }
     return LayerStats(
         name=layer.name,
         kind=layer.kind,
@@ -166,15 +178,16 @@ def vector_layer(
         stall_cycles=stall,
         dram_read_bits=read_bits,
         dram_write_bits=write_bits,
-        onchip_bits={gbuf.name: onchip, accelerator.memory_for("weights").name: 0},
+        onchip_bits={gbuf.name: ifmap + ofmap, accelerator.memory_for("weights").name: 0},
         required_bits={gbuf.name: 0, accelerator.memory_for("weights").name: 0},
         available_bits={
             gbuf.name: gbuf.capacity,
             accelerator.memory_for("weights").name: accelerator.memory_for("weights").capacity,
         },
-        energy_pj=operations * accelerator.vector.energy
-        + dram.energy * (read_bits + write_bits)
-        + gbuf.energy * onchip,
+        energy_parts={
+            ("vector", "operation"): operations * accelerator.vector.energy,
+            **access_energy_pj(accelerator, moved),
+        },
         detail={
             "processing_cycles": compute,
             "mapping": "vector unit",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from hwsim.accelerator import Accelerator, RowStationaryArray
 from hwsim.bits import MAX_BITS, BitWidths
 from hwsim.dram import Link
+from hwsim.energy import Part, mac_pj
 from hwsim.graph import Layer
 from hwsim.operand_width import pace
 from hwsim.row_stationary.limits import Limits, limits_for, words_packed
@@ -19,7 +20,7 @@ from hwsim.row_stationary.operands import FeatureMap, weight_widths
 from hwsim.row_stationary.search import Found, search_mappings
 from hwsim.row_stationary.shape import ConvShape, shape_of
 from hwsim.row_stationary.timing import Timing, layer_timing
-from hwsim.row_stationary.traffic import Accesses, accesses, energy_pj
+from hwsim.row_stationary.traffic import Accesses, accesses, energy_parts
 from hwsim.row_stationary.work import LayerWork, make_work
 
 
@@ -52,7 +53,7 @@ class LayerTask:
             self.accelerator.operand_width,
             np.arange(MAX_BITS + 1),
             self.ifmap.bits,
-            fully_connected=self.shape.ofmap == (1, 1),
+            self.fully_connected,
         )
         return make_work(
             self.weight_bits,
@@ -81,7 +82,9 @@ class LayerTask:
         """One mapping, which must be legal."""
         limits, work = self.limits(), self.work()
         timing = layer_timing(self.shape, limits, mapping, work, self.link())
-        return Found(mapping, timing, self._energy(limits, mapping, work, timing))
+        return Found(
+            mapping, timing, sum(self.energy_parts(limits, mapping, work, timing).values())
+        )
 
     def search(
         self, count: int = 1, q_times_r: int | None = None, set_pes: int | None = None
@@ -93,15 +96,32 @@ class LayerTask:
             limits,
             work,
             self.link(),
-            lambda mapping, timing: self._energy(limits, mapping, work, timing),
+            lambda mapping, timing: sum(self.energy_parts(limits, mapping, work, timing).values()),
             count,
             q_times_r,
             set_pes,
         )
 
-    def _energy(self, limits: Limits, mapping: RsMapping, work: LayerWork, timing: Timing) -> float:
+    def energy_parts(
+        self, limits: Limits, mapping: RsMapping, work: LayerWork, timing: Timing
+    ) -> dict[Part, float]:
         moved = self.accesses(limits, mapping, work)
-        return energy_pj(self.accelerator, moved, timing, self.ifmap.zeros)
+        return energy_parts(self.accelerator, moved, timing, self.ifmap.zeros, self.mac_pj)
+
+    @cached_property
+    def mac_pj(self) -> float:
+        """Energy of all MACs, zeros not gated."""
+        shape = self.shape
+        macs = shape.batch * shape.ofmap[0] * shape.ofmap[1] * shape.channels
+        macs *= shape.kernel[0] * shape.kernel[1]
+        return mac_pj(
+            self.accelerator, self.weight_bits, self.ifmap.bits, macs, self.fully_connected
+        )
+
+    @property
+    def fully_connected(self) -> bool:
+        """Whether each weight meets one pixel of an image."""
+        return self.shape.ofmap == (1, 1)
 
 
 @lru_cache(maxsize=4096)

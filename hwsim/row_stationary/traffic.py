@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
-from hwsim.accelerator import Accelerator, RowStationaryArray
+from hwsim.accelerator import Accelerator, Operand, RowStationaryArray
+from hwsim.energy import Part, access_energy_pj
 from hwsim.row_stationary.limits import Limits
 from hwsim.row_stationary.mapping import RsMapping
 from hwsim.row_stationary.shape import ConvShape
 from hwsim.row_stationary.timing import Timing
 from hwsim.row_stationary.work import LayerWork
+
+_BUFFERED: tuple[Operand, Operand] = ("ifmap", "weights")
+_CARRIED: tuple[Literal["weights"], Literal["activations"]] = ("weights", "activations")
 
 
 @dataclass(frozen=True)
@@ -120,30 +125,31 @@ def _filter_sets(filters: int, mapping: RsMapping) -> int:
     return whole * mapping.t + -(-short // -(-short // mapping.t))
 
 
-def energy_pj(
-    accelerator: Accelerator, moved: Accesses, timing: Timing, zero_fraction: float
-) -> float:
-    """Energy of a layer: accesses times the accelerator's table.
+def energy_parts(
+    accelerator: Accelerator, moved: Accesses, timing: Timing, zero_fraction: float, mac_pj: float
+) -> dict[Part, float]:
+    """Energy of a layer by place and data type: accesses times the accelerator's table.
 
-    With zero gating a zero ifmap value saves its MAC and the filter and psum accesses that go
-    with it (Chen et al., JSSC 52(1), 2017, Sec. V).
+    mac_pj: of all MACs. With zero gating a zero ifmap value saves its MAC and the filter and psum
+    accesses that go with it (Chen et al., JSSC 52(1), 2017, Sec. V).
     """
     array = accelerator.array
     assert isinstance(array, RowStationaryArray)
     active = 1 - zero_fraction if array.zero_gating else 1.0
-    spad = moved.spad_ifmap + active * (moved.spad_filter + moved.spad_psum)
-    buffer = accelerator.memory_for("ifmap").energy * (moved.buffer + moved.buffer_fill)
-    filters = accelerator.memory_for("weights").energy * moved.filter_buffer
-    weights = accelerator.dram_for("weights").energy * timing.dram_filter_bits
-    maps = accelerator.dram_for("activations").energy
-    maps *= timing.dram_ifmap_bits + timing.dram_ofmap_bits
-    compute = array.mac_energy * active * moved.macs
-    return (
-        compute
-        + array.spad_energy * spad
-        + array.network_energy * moved.network
-        + buffer
-        + filters
-        + weights
-        + maps
-    )
+    gbuf, filters = (accelerator.memory_for(op).name for op in _BUFFERED)
+    weights, activations = (accelerator.dram_for(c).name for c in _CARRIED)
+    bits: dict[Part, int | float] = {
+        ("spad", "ifmap"): moved.spad_ifmap,
+        ("spad", "weights"): active * moved.spad_filter,
+        ("spad", "psum"): active * moved.spad_psum,
+        ("network", "ifmap"): moved.network_ifmap,
+        ("network", "weights"): moved.network_filter,
+        ("network", "psum"): moved.network_psum,
+        (gbuf, "ifmap"): moved.buffer_ifmap + moved.buffer_fill,
+        (gbuf, "psum"): moved.buffer_psum,
+        (filters, "weights"): moved.filter_buffer,
+        (weights, "weights"): timing.dram_filter_bits,
+        (activations, "ifmap"): timing.dram_ifmap_bits,
+        (activations, "ofmap"): timing.dram_ofmap_bits,
+    }
+    return {("array", "mac"): active * mac_pj, **access_energy_pj(accelerator, bits)}

@@ -16,6 +16,7 @@ import numpy as np
 from hwsim.accelerator import Accelerator, Operand, SystolicArray
 from hwsim.bits import BitWidths
 from hwsim.dram import Link
+from hwsim.energy import Part, access_energy_pj, by_place, mac_pj
 from hwsim.graph import Gemm, Layer, LayerGraph, Matmul, Vector
 from hwsim.memory import Residency, held_bits, held_operands, plan_residency
 from hwsim.stats import LayerStats, NetworkStats
@@ -30,10 +31,12 @@ _STREAMED: tuple[Operand, Operand] = ("psum", "weights")
 
 @dataclass(frozen=True)
 class _LayerPlan:
-    """A layer's tasks for the recurrence, and how it was cut (None on the vector unit)."""
+    """A layer's tasks for the recurrence, how it was cut (None on the vector unit), and the energy
+    of its multiply-accumulates."""
 
     tasks: tuple[Task, ...]
     schedule: LayerSchedule | None
+    mac_pj: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,14 @@ class _Planner:
         # a second operand comes from the buffer, never over the weights' channel
         from_chip = isinstance(layer.work, Matmul)
         steps = schedule.timing_steps(from_chip, reads, writes)
-        return _LayerPlan((*staged, ArrayTask(after, steps)), schedule)
+        energy = mac_pj(
+            self.accelerator,
+            widths,
+            self.widest(first),
+            pixels * gemm.reduction,
+            fully_connected=gemm.pixels == 1,
+        )
+        return _LayerPlan((*staged, ArrayTask(after, steps)), schedule, energy)
 
     def traffic(self, plan: _LayerPlan, weights: Link, activations: Link) -> _Traffic:
         """Bits over both DRAM channels, whole bursts."""
@@ -164,27 +174,34 @@ class _Planner:
                 writes += moved(step.write_bits)
         return _Traffic(fetched, reads, writes)
 
-    def onchip_bits(self, layer: Layer, plan: _LayerPlan) -> dict[str, int]:
-        """Bits read and written in each memory.
+    def onchip_bits(self, layer: Layer, plan: _LayerPlan) -> dict[Part, int]:
+        """Bits read and written in each memory, by data type.
 
         A row of ifmap values is read once for each slice of the weights; a psum is written and
         read once for each fold and slice; a tile enters and leaves the FIFO once.
         """
-        counts = dict.fromkeys((memory.name for memory in self.accelerator.memory), 0)
-        psum, fifo = (self.accelerator.memory_for(op).name for op in _STREAMED)
-        counts[self.buffer.name] += self.residency.tensor_bits[layer.name]
+        buffer, (psum, fifo) = (
+            self.buffer.name,
+            (self.accelerator.memory_for(op).name for op in _STREAMED),
+        )
+        counts: dict[Part, int] = {
+            (buffer, "ifmap"): 0,
+            (buffer, "ofmap"): self.residency.tensor_bits[layer.name],
+            (psum, "psum"): 0,
+            (fifo, "weights"): 0,
+        }
         if plan.schedule is None:
-            counts[self.buffer.name] += sum(
+            counts[buffer, "ifmap"] = sum(
                 self.value_bits(tensor.name, tensor.values * self.batch) for tensor in layer.inputs
             )
             return counts
         first = layer.inputs[0].name
-        counts[self.buffer.name] += self.value_bits(first, plan.schedule.ifmap_reads)
-        counts[psum] += 2 * plan.schedule.psum_writes * self.array.accumulator_bits
+        counts[buffer, "ifmap"] = self.value_bits(first, plan.schedule.ifmap_reads)
+        counts[psum, "psum"] = 2 * plan.schedule.psum_writes * self.array.accumulator_bits
         tiles = int(plan.schedule.fetch_bits.sum())
-        counts[fifo] += 2 * tiles
-        if isinstance(layer.work, Matmul):
-            counts[self.buffer.name] += tiles
+        counts[fifo, "weights"] += 2 * tiles
+        if isinstance(layer.work, Matmul):  # the second operand comes from the buffer
+            counts[buffer, "weights"] = counts.get((buffer, "weights"), 0) + tiles
         return counts
 
     def required_bits(self, layer: Layer, plan: _LayerPlan) -> dict[str, int]:
@@ -204,30 +221,34 @@ class _Planner:
         if plan.schedule is not None and len(plan.schedule.steps):
             steps = plan.schedule.steps
             turns = int((steps.fold == 0).sum())
-            rows = min(2, turns) * int(steps.pixels.max())
+            rows = min(2, turns) * plan.schedule.psum_rows
             need[psum.name] += rows * self.array.cols * self.array.accumulator_bits
             if fifo.fit == "tile":
                 tiles = min(self.array.weight_fifo_tiles, int(steps.new_tile.sum()))
                 need[fifo.name] += tiles * int(plan.schedule.tile_bits.max())
         return need
 
-    def energy_pj(
-        self, layer: Layer, plan: _LayerPlan, onchip: dict[str, int], traffic: _Traffic
-    ) -> float:
-        """Multiply-accumulates, memories, both DRAM channels and vector operations."""
+    def energy_parts(
+        self, layer: Layer, plan: _LayerPlan, onchip: dict[Part, int], traffic: _Traffic
+    ) -> dict[Part, float]:
+        """Multiply-accumulates, memories, both DRAM channels and vector operations.
+
+        Off the block diagonal PEs multiply by zero, which is taken to cost nothing.
+        """
         accelerator = self.accelerator
-        memories = {memory.name: memory for memory in accelerator.memory}
-        energy = sum(memories[name].energy * bits for name, bits in onchip.items())
-        energy += accelerator.dram_for("weights").energy * traffic.weight_reads
-        energy += accelerator.dram_for("activations").energy * (traffic.reads + traffic.writes)
-        if isinstance(layer.work, Vector):
-            energy += accelerator.vector.energy * layer.work.operations * self.batch
-        if plan.schedule is not None:
-            # off the block diagonal PEs multiply by zero, which is taken to cost nothing
-            steps, blocks = plan.schedule.steps, plan.schedule.blocks
-            useful = steps.rows * steps.cols // blocks.groups[steps.block]
-            energy += self.array.mac_energy * int((plan.schedule.stream_cycles * useful).sum())
-        return float(energy)
+        weights, activations = (accelerator.dram_for(c).name for c in ("weights", "activations"))
+        moved = {
+            **onchip,
+            (weights, "weights"): traffic.weight_reads,
+            (activations, "ifmap"): traffic.reads,
+            (activations, "ofmap"): traffic.writes,
+        }
+        operations = layer.work.operations * self.batch if isinstance(layer.work, Vector) else 0
+        return {
+            ("array", "mac"): plan.mac_pj,
+            ("vector", "operation"): accelerator.vector.energy * operations,
+            **access_energy_pj(accelerator, moved),
+        }
 
 
 def _mixed(graph: LayerGraph, bits: BitWidths) -> bool:
@@ -285,10 +306,10 @@ def simulate_network(
                 stall_cycles=max(0, taken - needed),
                 dram_read_bits=traffic.weight_reads + traffic.reads,
                 dram_write_bits=traffic.writes,
-                onchip_bits=onchip,
+                onchip_bits=by_place(onchip),
                 required_bits=required,
                 available_bits={m.name: m.capacity for m in accelerator.memory},
-                energy_pj=planner.energy_pj(layer, plan, onchip, traffic),
+                energy_parts=planner.energy_parts(layer, plan, onchip, traffic),
                 detail={
                     "steps": 0 if plan.schedule is None else len(plan.schedule.steps),
                     "weight_dram_bits": traffic.weight_reads,
