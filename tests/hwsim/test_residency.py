@@ -1,0 +1,231 @@
+"""The placement of tensors against every choice of order and kept tensors, and its laws."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from residency_cases import held, orders, random_graph, stored
+
+from hwsim.graph import Layer, LayerGraph, Tensor, Vector
+from hwsim.liveness import Liveness
+from hwsim.residency import Placement, Problem, least_peak_order, place, usage_bits
+
+seeds = st.integers(0, 2**32 - 1)
+percents = st.integers(0, 110)
+
+
+def problem_of(graph: LayerGraph, seed: int, percent: int, in_place: bool = False) -> Problem:
+    """Random sizes and gains, and rooms near a percentage of what all tensors would take; some
+    inputs are dearer to keep than not."""
+    rng = np.random.default_rng(seed)
+    live = Liveness(graph.layers, graph.outputs)
+    size = [int(layer.output.values * rng.integers(0, 4)) for layer in graph]
+    gain = [int(rng.integers(0, 30)) if live.needs[i] else int(rng.integers(-9, 20))
+            for i in range(len(size))]  # fmt: skip
+    full = Problem(live, size, [0] * len(size), gain.__getitem__)
+    capacity = max(usage_bits(full, live.nodes, live.nodes)) * percent // 100
+    room = [max(0, capacity - int(rng.integers(0, 5))) for _ in size]
+    return Problem(live, size, room, gain.__getitem__, in_place)
+
+
+def best_by_enumeration(graph: LayerGraph, problem: Problem) -> tuple[int, int]:
+    """Least extra traffic over all orders and all sets of kept tensors, then least peak."""
+    live = problem.liveness
+    size = dict(zip(live.names, problem.size, strict=True))
+    gain = {name: problem.gain(i) for i, name in enumerate(live.names)}
+    room = dict(zip(live.names, problem.room, strict=True))
+    names = [name for name in live.names if name not in live.views]
+    worth = [name for name in names if gain[name] > 0]
+    best = None
+    for order in orders(graph, live.views):
+        for count in range(len(worth) + 1):
+            for kept in combinations(worth, count):
+                usage = held(graph, live.views, order, set(kept), size, problem.in_place)
+                if all(bits <= room[n] for bits, n in zip(usage, order, strict=True)):
+                    extra = sum(gain[name] for name in worth if name not in kept)
+                    best = min(best or (extra, max(usage)), (extra, max(usage)))
+    assert best is not None
+    return best
+
+
+@settings(max_examples=100)
+@given(seed=seeds, count=st.integers(1, 5), percent=percents, in_place=st.booleans())
+def test_no_choice_of_order_and_tensors_moves_less(seed, count, percent, in_place):
+    graph = random_graph(seed, count)
+    problem = problem_of(graph, seed, percent, in_place)
+    found = place(problem)
+    extra, peak = best_by_enumeration(graph, problem)
+    assert (found.extra_bits, found.exact) == (extra, True)
+    worth = {i for i in found.kept if problem.gain(i) > 0}
+    if extra:  # where all is kept, what gains nothing counts in the peak
+        assert max(usage_bits(problem, found.order, worth)) == peak
+    check_placement(graph, problem, found)
+
+
+def check_placement(graph: LayerGraph, problem: Problem, found: Placement) -> None:
+    """Legal order, never over capacity, and the traffic that it claims."""
+    live = problem.liveness
+    names = tuple(live.names[i] for i in found.order)
+    assert sorted(found.order) == sorted(live.nodes)
+    done: set[str] = set()
+    for name in names:
+        for tensor in graph[name].inputs:
+            assert stored(graph, live.views, tensor.name) <= done
+        done.add(name)
+    size = dict(zip(live.names, problem.size, strict=True))
+    kept = {live.names[i] for i in found.kept}
+    usage = held(graph, live.views, names, kept, size, problem.in_place)
+    assert usage == usage_bits(problem, found.order, found.kept)
+    assert all(bits <= problem.room[i] for bits, i in zip(usage, found.order, strict=True))
+    assert found.peak_bits == max(usage)
+    spilled = set(live.nodes) - found.kept
+    assert found.extra_bits == sum(max(0, problem.gain(i)) for i in spilled)
+    assert all(problem.gain(i) >= 0 for i in found.kept)
+
+
+@given(seed=seeds, count=st.integers(1, 12), percent=percents, more=percents,
+       in_place=st.booleans())  # fmt: skip
+def test_a_larger_room_and_fewer_bits_never_move_more(seed, count, percent, more, in_place):
+    graph = random_graph(seed, count)
+    problem = problem_of(graph, seed, percent, in_place)
+    found = place(problem)
+    check_placement(graph, problem, found)
+    larger = problem_of(graph, seed, percent + more, in_place)
+    assert place(larger).extra_bits <= found.extra_bits
+    rng = np.random.default_rng(seed)
+    share = rng.uniform(0, 1, len(problem.size))
+    gains = [problem.gain(i) for i in range(len(share))]
+    narrow = Problem(
+        problem.liveness,
+        [int(s * f) for s, f in zip(problem.size, share, strict=True)],
+        problem.room,
+        [g if g < 0 else int(g * f) for g, f in zip(gains, share, strict=True)].__getitem__,
+        in_place,
+    )
+    assert place(narrow).extra_bits <= found.extra_bits
+
+
+@given(seed=seeds, percent=percents)
+def test_tensors_that_wait_for_the_same_readers_are_told_apart_by_size(seed, percent):
+    """A dense block: every layer reads all before it, and all die at the end."""
+    rng = np.random.default_rng(seed)
+    layers = [Layer("l0", "input", Vector(0), (), Tensor("l0", (1, 1, 1, 1)))]
+    for i in range(1, 6):
+        inputs = tuple(layer.output for layer in layers)
+        layers.append(Layer(f"l{i}", "pool", Vector(1), inputs, Tensor(f"l{i}", (1, 1, 1, 1))))
+    graph = LayerGraph("dense", tuple(layers), ("l5",))
+    live = Liveness(graph.layers, graph.outputs)
+    size = rng.integers(1, 9, 6).tolist()
+    gain = rng.integers(0, 30, 6).tolist()
+    problem = Problem(live, size, [sum(size) * percent // 100] * 6, gain.__getitem__)
+    found = place(problem)
+    assert found.extra_bits == best_by_enumeration(graph, problem)[0]
+    check_placement(graph, problem, found)
+
+
+@settings(max_examples=40)
+@given(seed=seeds, count=st.integers(1, 6), in_place=st.booleans())
+def test_no_order_has_a_lower_peak(seed, count, in_place):
+    graph = random_graph(seed, count)
+    problem = problem_of(graph, seed, 0, in_place)
+    live = problem.liveness
+    size = dict(zip(live.names, problem.size, strict=True))
+    names = {live.names[i] for i in live.nodes}
+    best = min(
+        max(held(graph, live.views, order, names, size, in_place))
+        for order in orders(graph, live.views)
+    )
+    order = least_peak_order(problem, live.nodes)
+    assert max(usage_bits(problem, order, live.nodes)) == best
+    if max(usage_bits(problem, live.nodes, live.nodes)) == best:
+        assert order == live.nodes
+
+
+@given(seed=seeds, count=st.integers(6, 12), percent=percents)
+def test_a_narrow_search_says_so_and_its_bound_holds(seed, count, percent):
+    graph = random_graph(seed, count)
+    problem = problem_of(graph, seed, percent)
+    exact, narrow = place(problem), place(problem, width=1)
+    check_placement(graph, problem, narrow)
+    assert exact.exact
+    assert narrow.bound_bits <= exact.extra_bits <= narrow.extra_bits
+    assert narrow.exact == (narrow.bound_bits == narrow.extra_bits)
+
+
+def test_a_search_that_is_too_narrow_is_not_called_exact():
+    inexact = sum(
+        not place(problem_of(random_graph(seed, 12), seed, 40), width=1).exact for seed in range(40)
+    )
+    assert inexact > 0
+
+
+def test_a_branch_is_squeezed_before_the_other_swells():
+    """x (2 values) feeds a (6) and c (9), each squeezed to 1: b, d. In the order of the graph a
+    and c are there together."""
+    sizes = {"x": 2, "a": 6, "c": 9, "b": 1, "d": 1}
+    x, a, c, b, d = (Tensor(name, (1, k, 1, 1)) for name, k in sizes.items())
+    layers = (
+        Layer("x", "input", Vector(0), (), x),
+        Layer("a", "pool", Vector(6), (x,), a),
+        Layer("c", "pool", Vector(9), (x,), c),
+        Layer("b", "pool", Vector(1), (a,), b),
+        Layer("d", "pool", Vector(1), (c,), d),
+        Layer("out", "concat", Vector(2), (b, d), Tensor("out", (1, 2, 1, 1))),
+    )
+    live = Liveness(layers, ("out",))
+    problem = Problem(live, [*sizes.values(), 0], [12] * 6, lambda _: 1)
+    assert usage_bits(problem, live.nodes, live.nodes) == [2, 8, 17, 16, 10]  # b has left
+    found = place(problem)
+    assert (found.extra_bits, found.peak_bits) == (0, 2 + 9)
+    assert live.with_views(found.order) == ("x", "a", "b", "c", "d", "out")
+
+
+def graph_of(*layers: tuple[str, str, tuple[Tensor, ...], int]) -> Liveness:
+    made = [Layer("x", "input", Vector(0), (), Tensor("x", (1, 2, 2, 2)))]
+    for name, kind, inputs, channels in layers:
+        output = Tensor(name, (1, channels, 2, 2))
+        made.append(Layer(name, kind, Vector(output.values), inputs, output))
+    return Liveness(made, (made[-1].name,))
+
+
+X, A, B = (Tensor(name, (1, 2, 2, 2)) for name in "xab")
+AB, HALF = Tensor("ab", (1, 4, 2, 2)), Tensor("a", (1, 1, 2, 2))
+BRANCHES = (("a", "pool", (X,), 2), ("b", "pool", (X,), 2))
+
+
+def test_a_concatenation_of_whole_tensors_is_a_change_of_address():
+    live = graph_of(*BRANCHES, ("ab", "concat", (A, B), 4), ("y", "pool", (AB,), 1))
+    assert live.views == {"ab"}
+    assert live.parts[3] == (1, 2)
+    assert live.reads[4] == (1, 2)
+    assert live.with_views((0, 2, 1, 4)) == ("x", "b", "a", "ab", "y")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "channels"),
+    [((A, A), 4), ((HALF, B), 3), ((A, B), 5)],
+    ids=["a tensor twice", "a slice", "constants joined in"],
+)
+def test_other_concatenations_copy(inputs, channels):
+    assert not graph_of(*BRANCHES, ("ab", "concat", inputs, channels)).views
+
+
+def test_every_tensor_has_one_place_in_memory():
+    joined = Tensor("ab", (1, 4, 2, 2))
+    dense = graph_of(*BRANCHES, ("ab", "concat", (A, B), 4), ("abx", "concat", (joined, X), 6))
+    assert dense.views == {"ab", "abx"}  # x only joins on the right
+    crossed = graph_of(*BRANCHES, ("ab", "concat", (A, B), 4), ("ba", "concat", (B, A), 4))
+    assert crossed.views == {"ab"}
+    other = graph_of(*BRANCHES, ("ab", "concat", (A, B), 4), ("ax", "concat", (A, X), 4))
+    assert other.views == {"ab"}
+    other = graph_of(*BRANCHES, ("ab", "concat", (A, B), 4), ("xb", "concat", (X, B), 4))
+    assert other.views == {"ab"}
+    ring = graph_of(
+        *BRANCHES,
+        ("ab", "concat", (A, B), 4), ("bx", "concat", (B, X), 4), ("xa", "concat", (X, A), 4),
+    )  # fmt: skip
+    assert ring.views == {"ab", "bx"}
