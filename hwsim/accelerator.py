@@ -32,8 +32,11 @@ class Memory:
     """One on-chip memory.
 
     holds: what is stored in it. keeps_tensors: whole tensors stay in it from producer to last
-    reader (otherwise it holds tiles or streams). fit: whether a layer is to have its whole
-    operands in it, which caps its widths, or only a tile. energy: of one bit read or written.
+    reader (otherwise it holds tiles or streams). keeps_weights: the weights of the whole network,
+    with their metadata, stay in it from batch to batch where they all fit; results are then those
+    of any batch after the first, in which no weight crosses DRAM. fit: whether a layer is to have
+    its whole operands in it, which caps its widths, or only a tile. energy: of one bit read or
+    written.
     """
 
     name: str
@@ -41,12 +44,18 @@ class Memory:
     holds: tuple[Operand, ...]
     energy: PicojoulePerBit
     keeps_tensors: bool = False
+    keeps_weights: bool = False
     fit: Literal["layer", "tile"] = "tile"
 
     def __post_init__(self) -> None:
         _at_least(1, capacity=self.capacity)
         if not self.holds:
             raise ValueError("holds must name at least one operand")
+        if self.keeps_weights and "weights" not in self.holds:
+            raise ValueError(
+                f"memory {self.name!r} has keeps_weights, so holds must name weights, got "
+                f"{', '.join(self.holds)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -109,10 +118,15 @@ class OperandWidth:
 
 @dataclass(frozen=True)
 class VectorUnit:
-    """The unit for layers that are no matrix products: `lanes` operations a cycle."""
+    """The unit for layers that are no matrix products: `lanes` operations a cycle.
+
+    energy: of one operation. in_place: an addition or other work on single values may write over
+    an input that nobody reads later, so that both share storage.
+    """
 
     lanes: int
-    energy: Picojoule  # of one operation
+    energy: Picojoule
+    in_place: bool = False
 
     def __post_init__(self) -> None:
         _at_least(1, lanes=self.lanes)
@@ -242,6 +256,8 @@ class Accelerator:
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two memories or DRAM channels are called {name!r}")
+        if sum(memory.keeps_weights for memory in self.memory) > 1:
+            raise ValueError("keeps_weights: only one memory can keep the network's weights")
         for carried in ("weights", "activations"):
             if sum(carried in dram.carries for dram in self.dram) != 1:
                 raise ValueError(f"exactly one DRAM channel must carry {carried}")
@@ -249,11 +265,17 @@ class Accelerator:
             raise ValueError("dram turnaround is modelled for systolic arrays only; leave it out")
 
     def memory_for(self, operand: Operand) -> Memory:
-        """The on-chip memory that holds an operand. Raises ValueError when there is none."""
-        for memory in self.memory:
+        """The on-chip memory that holds an operand; for weights the one that they stream through
+        rather than the one that keeps them, where both are there. Raises ValueError for none."""
+        for memory in sorted(self.memory, key=lambda m: operand == "weights" and m.keeps_weights):
             if operand in memory.holds:
                 return memory
         raise ValueError(f"accelerator {self.name!r}: no memory holds {operand}")
+
+    @property
+    def weight_store(self) -> Memory | None:
+        """The memory in which the weights of a whole network are to stay, if there is one."""
+        return next((memory for memory in self.memory if memory.keeps_weights), None)
 
     def dram_for(self, carried: Literal["weights", "activations"]) -> Dram:
         return next(dram for dram in self.dram if carried in dram.carries)

@@ -16,6 +16,8 @@ from typing import Literal
 
 import networkx as nx
 
+from hwsim.liveness import Liveness
+
 Kind = Literal[
     "input", "conv", "linear", "matmul", "pool", "add", "concat", "softmax", "normalisation",
     "elementwise",
@@ -263,14 +265,9 @@ class LayerGraph:
         return sum(layer.params for layer in self.layers)
 
     @cached_property
-    def last_reader(self) -> dict[str, int]:
-        """Position of the last layer that needs each tensor; outputs live to the end."""
-        last = {layer.name: i for i, layer in enumerate(self.layers)}
-        for i, layer in enumerate(self.layers):
-            for tensor in layer.inputs:
-                last[tensor.name] = i
-        last.update({name: len(self.layers) - 1 for name in self.outputs})
-        return last
+    def liveness(self) -> Liveness:
+        """Which tensors take storage, who reads them, and what may run in another order."""
+        return Liveness(self.layers, self.outputs)
 
     def digraph(self) -> nx.DiGraph:
         """The same graph for networkx: node attribute `layer`, edge attribute `tensor`."""
