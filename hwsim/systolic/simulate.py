@@ -1,24 +1,37 @@
 """Simulate a network on a weight-stationary systolic array.
 
-Assumes: layers run in the graph's order; weights cross their DRAM channel once per use of a fold
-and are prefetched across layers as far as the FIFO reaches; activations stay in the buffer as
-`memory.plan_residency` says, and what does not is streamed chunk by chunk over its channel, two
-chunks staged; the buffer delivers one row of the array's inputs a cycle; pools, additions and the
-like are layers of the vector unit, which works beside the array where the graph allows it.
+Assumes: layers run in the order, and activations stay in the buffer, as `memory.plan_residency`
+says; what does not stay is streamed chunk by chunk over its channel, two chunks staged; weights
+cross their DRAM channel once per use of a fold and are prefetched across layers as far as the FIFO
+reaches, unless a memory keeps those of the whole network, from which they are shifted straight
+into the shadow plane, one row a cycle; the buffer delivers one row of the array's inputs a cycle;
+pools, additions and the like are layers of the vector unit, which works beside the array where the
+graph allows it; a concatenation costs nothing where its parts need not move (`hwsim.liveness`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from hwsim.accelerator import Accelerator, Operand, SystolicArray
+from hwsim.accelerator import Accelerator, Memory, Operand, SystolicArray
 from hwsim.bits import BitWidths
 from hwsim.dram import Link
 from hwsim.energy import Part, access_energy_pj, by_place, mac_pj
 from hwsim.graph import Gemm, Layer, LayerGraph, Matmul, Vector
-from hwsim.memory import Residency, held_bits, held_operands, plan_residency
+from hwsim.memory import (
+    Held,
+    Residency,
+    held_bits,
+    held_operands,
+    network_weight_bits,
+    part_bits,
+    plan_residency,
+    stored_bits,
+)
 from hwsim.stats import LayerStats, NetworkStats
 from hwsim.systolic.folds import ColumnOrder
 from hwsim.systolic.schedule import LayerSchedule, schedule_layer
@@ -27,6 +40,20 @@ from hwsim.systolic.timing import ArrayTask, Task, VectorTask, finish_cycles
 
 _ORDERS: tuple[ColumnOrder, ...] = ("as_given", "widest_first", "narrowest_first")
 _STREAMED: tuple[Operand, Operand] = ("psum", "weights")
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """How a layer is cut for the array.
+
+    gemm, widths: as the array sees them, each image of a matmul bringing its own stationary
+    operand. pixels: that stream through the weights of a block.
+    """
+
+    gemm: Gemm
+    widths: np.ndarray
+    pixels: int
+    schedule: LayerSchedule
 
 
 @dataclass(frozen=True)
@@ -64,47 +91,124 @@ class _Planner:
         self.order: ColumnOrder = order
         self.graph, self.accelerator, self.bits, self.batch = graph, accelerator, bits, batch
         self.array = array
+        self.activations = Link.of(accelerator.dram_for("activations"), accelerator.clock)
+        self.live = graph.liveness
+        self.sizes = stored_bits(graph, bits, batch)
+        self.weights_stay = self._weights_stay()
+        self.cuts = {layer.name: self._cut(layer) for layer in graph if layer.gemm is not None}
         self.buffer = accelerator.memory_for("ifmap")
         capacity = self.buffer.capacity if self.buffer.keeps_tensors else 0
-        self.residency: Residency = plan_residency(graph, bits, batch, capacity)
-        self.held = {m.name: held_operands(graph, m) for m in accelerator.memory}
+        self.residency: Residency = plan_residency(
+            graph, bits, batch, capacity, self, accelerator.vector.in_place, self.sizes
+        )
         self.tasks: list[Task] = []  # of all layers so far
-        self.last_task: dict[str, int] = {}
+        self.ends: dict[str, tuple[int, ...]] = {}  # tasks that complete each layer's output
+
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """In execution order."""
+        return [self.graph[name] for name in self.residency.order]
+
+    @cached_property
+    def held(self) -> dict[str, dict[str, tuple[Held, ...]]]:
+        order = self.residency.order
+        return {m.name: held_operands(self.graph, m, order) for m in self.accelerator.memory}
+
+    def _weights_stay(self) -> Memory | None:
+        """The memory that keeps the weights of the whole network, if there is one and they fit."""
+        store = self.accelerator.weight_store
+        return store if store is not None and self.all_weight_bits <= store.capacity else None
+
+    @cached_property
+    def all_weight_bits(self) -> int:
+        return network_weight_bits(self.graph, self.bits, self.accelerator.metadata.bits)
 
     def value_bits(self, name: str, values: int) -> int:
         """Bits of some values of a tensor, at the mean width of its channels."""
-        layer = self.graph[name]
-        total = layer.output.values * self.batch
-        return -(-values * self.residency.tensor_bits[name] // total)
+        return part_bits(self.graph, self.sizes, self.batch, name, name, values)
 
-    def spilled(self, name: str) -> bool:
-        return name not in self.residency.resident
+    def moved_bits(self, name: str, parts: Sequence[str], values: int) -> int:
+        """DRAM bits of some values of a tensor in some of its parts, each in bursts of its own."""
+        return sum(
+            self.activations.moved_bits(
+                part_bits(self.graph, self.sizes, self.batch, name, part, values)
+            )
+            for part in parts
+        )
+
+    def parts(self, name: str) -> list[str]:
+        """The tensors that a layer's output consists of."""
+        return [self.live.names[part] for part in self.live.parts[self.live.index[name]]]
+
+    def spilled(self, name: str) -> list[str]:
+        """The parts of a tensor that are not kept."""
+        return [part for part in self.parts(name) if part not in self.residency.resident]
 
     def leaves(self, layer: Layer) -> bool:
         """Whether the layer's output must cross to DRAM."""
-        return self.spilled(layer.name) or layer.name in self.graph.outputs
+        outgoing = self.live.leaves[self.live.index[layer.name]]
+        return outgoing or layer.name not in self.residency.resident
+
+    def read_bits(self, reader: Layer, part: str) -> int:
+        """DRAM bits that a layer reads of a spilled tensor (see `memory.SpillTraffic`)."""
+        bits = 0
+        for position, tensor in enumerate(reader.inputs):
+            if part not in self.parts(tensor.name):
+                continue
+            streams = reader.gemm is not None and position == 0
+            values = self._read_values(reader) if streams else [tensor.values * self.batch]
+            bits += sum(self.moved_bits(tensor.name, [part], v) for v in values)
+        return bits
+
+    def write_bits(self, layer: Layer) -> int:
+        values = [layer.output.values * self.batch]
+        if layer.gemm is not None:
+            values = self._write_values(layer)
+        return sum(self.moved_bits(layer.name, [layer.name], v) for v in values)
+
+    def load_bits(self, layer: Layer) -> int:
+        return self.activations.moved_bits(self.sizes[layer.name])
+
+    def _read_values(self, layer: Layer) -> list[int]:
+        """Values of its first operand that a layer on the array wants at each block and chunk."""
+        cut = self.cuts[layer.name]
+        if not len(cut.schedule.steps):
+            return []
+        return chunk_read_values(layer, cut.schedule.blocks, cut.pixels, cut.schedule.chunk_rows)
+
+    def _write_values(self, layer: Layer) -> list[int]:
+        cut = self.cuts[layer.name]
+        channels = cut.gemm.groups * cut.gemm.columns
+        if not len(cut.schedule.steps):
+            return []
+        return chunk_write_values(
+            cut.schedule.blocks, channels, cut.pixels, cut.schedule.chunk_rows
+        )
 
     def plan(self, layer: Layer) -> _LayerPlan:
         """Add the layer's tasks to the program. Layers come in execution order."""
-        after = tuple(self.last_task[tensor.name] for tensor in layer.inputs)
+        after = tuple(i for tensor in layer.inputs for i in self.ends[tensor.name])
+        after = tuple(dict.fromkeys(after))
+        if layer.name in self.live.views:  # readers find the parts where they are
+            self.ends[layer.name] = after
+            return _LayerPlan((), None)
         plan = (
             self._plan_vector(layer, after) if layer.gemm is None else self._plan_gemm(layer, after)
         )
         self.tasks += plan.tasks
-        self.last_task[layer.name] = len(self.tasks) - 1
+        self.ends[layer.name] = (len(self.tasks) - 1,)
         return plan
 
     def _plan_vector(self, layer: Layer, after: tuple[int, ...]) -> _LayerPlan:
         assert isinstance(layer.work, Vector)
         if layer.kind == "input":
-            loads = 0 if self.spilled(layer.name) else self.residency.tensor_bits[layer.name]
+            loads = 0 if self.spilled(layer.name) else self.load_bits(layer)
             return _LayerPlan((VectorTask(after, 0, read_bits=loads),), None)
         reads = sum(
-            self.value_bits(tensor.name, tensor.values * self.batch)
+            self.moved_bits(tensor.name, self.spilled(tensor.name), tensor.values * self.batch)
             for tensor in layer.inputs
-            if self.spilled(tensor.name)
         )
-        writes = self.residency.tensor_bits[layer.name] if self.leaves(layer) else 0
+        writes = self.write_bits(layer) if self.leaves(layer) else 0
         cycles = -(-layer.work.operations * self.batch // self.accelerator.vector.lanes)
         return _LayerPlan((VectorTask(after, cycles, reads, writes),), None)
 
@@ -112,52 +216,57 @@ class _Planner:
         layer = self.graph[name]
         return int(self.bits.activation(name, layer.output.channels).max())
 
-    def _plan_gemm(self, layer: Layer, after: tuple[int, ...]) -> _LayerPlan:
+    def _cut(self, layer: Layer) -> _Cut:
         gemm, images = layer.gemm, self.batch
         assert gemm is not None
-        staged: tuple[Task, ...] = ()
         if isinstance(layer.work, Matmul):  # each image has its own second operand
             gemm, images = Gemm(gemm.groups * images, gemm.pixels, gemm.reduction, gemm.columns), 1
-            second = layer.inputs[-1]
-            widths = np.full((gemm.groups, gemm.columns), self.widest(second.name))
+            widths = np.full((gemm.groups, gemm.columns), self.widest(layer.inputs[-1].name))
             metadata_bits = 0
-            if self.spilled(second.name):  # brought back whole before the product begins
-                bits = self.value_bits(second.name, second.values * self.batch)
-                staged = (VectorTask(after, 0, read_bits=bits),)
-                after = (len(self.tasks),)
         else:
             widths = self.bits.weight(layer).reshape(gemm.groups, gemm.columns)
             metadata_bits = self.accelerator.metadata.bits
-        first, pixels = layer.inputs[0].name, gemm.pixels * images
+        pixels = gemm.pixels * images
         schedule = schedule_layer(
             gemm,
             widths,
-            self.widest(first),
+            self.widest(layer.inputs[0].name),
             pixels,
             self.array,
             self.accelerator.operand_width,
             metadata_bits,
             self.order,
         )
-        chunk_rows = schedule.chunk_rows
+        return _Cut(gemm, widths, pixels, schedule)
+
+    def _plan_gemm(self, layer: Layer, after: tuple[int, ...]) -> _LayerPlan:
+        cut = self.cuts[layer.name]
+        schedule, first = cut.schedule, layer.inputs[0].name
+        staged: tuple[Task, ...] = ()
+        if isinstance(layer.work, Matmul) and (spilled := self.spilled(layer.inputs[-1].name)):
+            second = layer.inputs[-1]  # brought back whole before the product begins
+            bits = self.moved_bits(second.name, spilled, second.values * self.batch)
+            staged = (VectorTask(after, 0, read_bits=bits),)
+            after = (len(self.tasks),)
         reads = writes = None
         if len(schedule.steps):
-            if self.spilled(first):
-                values = chunk_read_values(layer, schedule.blocks, pixels, chunk_rows)
-                reads = [self.value_bits(first, v) for v in values]
+            if spilled := self.spilled(first):
+                reads = [self.moved_bits(first, spilled, v) for v in self._read_values(layer)]
             if self.leaves(layer):
-                channels = gemm.groups * gemm.columns
-                values = chunk_write_values(schedule.blocks, channels, pixels, chunk_rows)
-                writes = [self.value_bits(layer.name, v) for v in values]
+                name = [layer.name]
+                writes = [self.moved_bits(layer.name, name, v) for v in self._write_values(layer)]
         # a second operand comes from the buffer, never over the weights' channel
         from_chip = isinstance(layer.work, Matmul)
-        steps = schedule.timing_steps(from_chip, reads, writes)
+        streamed = schedule
+        if self.weights_stay is not None and not from_chip:
+            streamed = replace(schedule, fetch_bits=np.zeros_like(schedule.fetch_bits))
+        steps = streamed.timing_steps(from_chip, reads, writes)
         energy = mac_pj(
             self.accelerator,
-            widths,
+            cut.widths,
             self.widest(first),
-            pixels * gemm.reduction,
-            fully_connected=gemm.pixels == 1,
+            cut.pixels * cut.gemm.reduction,
+            fully_connected=cut.gemm.pixels == 1,
         )
         return _LayerPlan((*staged, ArrayTask(after, steps)), schedule, energy)
 
@@ -178,7 +287,8 @@ class _Planner:
         """Bits read and written in each memory, by data type.
 
         A row of ifmap values is read once for each slice of the weights; a psum is written and
-        read once for each fold and slice; a tile enters and leaves the FIFO once.
+        read once for each fold and slice; a tile enters and leaves the FIFO once, or leaves the
+        memory that keeps it.
         """
         buffer, (psum, fifo) = (
             self.buffer.name,
@@ -186,10 +296,12 @@ class _Planner:
         )
         counts: dict[Part, int] = {
             (buffer, "ifmap"): 0,
-            (buffer, "ofmap"): self.residency.tensor_bits[layer.name],
+            (buffer, "ofmap"): 0 if layer.name in self.live.views else self.sizes[layer.name],
             (psum, "psum"): 0,
             (fifo, "weights"): 0,
         }
+        if layer.name in self.live.views:
+            return counts
         if plan.schedule is None:
             counts[buffer, "ifmap"] = sum(
                 self.value_bits(tensor.name, tensor.values * self.batch) for tensor in layer.inputs
@@ -199,7 +311,10 @@ class _Planner:
         counts[buffer, "ifmap"] = self.value_bits(first, plan.schedule.ifmap_reads)
         counts[psum, "psum"] = 2 * plan.schedule.psum_writes * self.array.accumulator_bits
         tiles = int(plan.schedule.fetch_bits.sum())
-        counts[fifo, "weights"] += 2 * tiles
+        if self.weights_stay is not None and layer.weighted:
+            counts[self.weights_stay.name, "weights"] = tiles
+        else:
+            counts[fifo, "weights"] = 2 * tiles
         if isinstance(layer.work, Matmul):  # the second operand comes from the buffer
             counts[buffer, "weights"] = counts.get((buffer, "weights"), 0) + tiles
         return counts
@@ -215,6 +330,9 @@ class _Planner:
         metadata_bits = self.accelerator.metadata.bits
         for memory in self.accelerator.memory:
             held = self.held[memory.name][layer.name]
+            if memory.keeps_weights:
+                held = tuple(h for h in held if h[0] == "activations")
+                need[memory.name] += self.all_weight_bits
             if memory.fit == "tile":  # weights stream; tensors that are kept are there whole
                 held = tuple(h for h in held if h[0] == "activations")
             need[memory.name] += held_bits(self.graph, self.bits, self.batch, held, metadata_bits)
@@ -223,7 +341,8 @@ class _Planner:
             turns = int((steps.fold == 0).sum())
             rows = min(2, turns) * plan.schedule.psum_rows
             need[psum.name] += rows * self.array.cols * self.array.accumulator_bits
-            if fifo.fit == "tile":
+            stays = self.weights_stay is not None and layer.weighted
+            if fifo.fit == "tile" and not stays:
                 tiles = min(self.array.weight_fifo_tiles, int(steps.new_tile.sum()))
                 need[fifo.name] += tiles * int(plan.schedule.tile_bits.max())
         return need
@@ -261,8 +380,9 @@ def simulate_network(
 ) -> NetworkStats:
     """Cycles, traffic and energy of every layer, for the whole batch.
 
-    A layer's cycles run from the end of all layers before it to its own end, so they add up; its
-    stall cycles are those that vanish when both DRAM channels are infinitely fast. Where the array
+    Rows are in execution order, which `memory.plan_residency` chooses. A layer's cycles run from
+    the end of all layers before it to its own end, so they add up; its stall cycles are those that
+    vanish when both DRAM channels are infinitely fast. Where the array
     may sort columns, the network runs in the order that takes fewest cycles: folds of like widths
     compute faster, but uneven fetches may stall more, so that sorting alone could cost time. Raises
     ValueError for widths that are missing, a batch below 1, or another kind of accelerator.
@@ -284,17 +404,19 @@ def simulate_network(
     planned = []
     for order in orders:
         planner = _Planner(graph, accelerator, bits, batch, order)
-        plans = [planner.plan(layer) for layer in graph]
+        plans = [planner.plan(layer) for layer in planner.layers]
         planned.append((planner, plans, finish_cycles(planner.tasks, array, weights, activations)))
     planner, plans, ends = min(planned, key=lambda found: max(found[2]))  # the first of equal ones
-    tasks, last = planner.tasks, [planner.last_task[layer.name] for layer in graph]
-    free = finish_cycles(tasks, array, *(Link.infinite(dram) for dram in drams))
+    last = [planner.ends[layer.name] for layer in planner.layers]
+    free = finish_cycles(planner.tasks, array, *(Link.infinite(dram) for dram in drams))
     cycles, without_dram = (
-        np.diff(np.maximum.accumulate([times[i] for i in last]), prepend=0).tolist()
+        np.diff(
+            np.maximum.accumulate([max(times[i] for i in tasks) for tasks in last]), prepend=0
+        ).tolist()
         for times in (ends, free)
     )
     rows = []
-    for layer, plan, taken, needed in zip(graph, plans, cycles, without_dram, strict=True):
+    for layer, plan, taken, needed in zip(planner.layers, plans, cycles, without_dram, strict=True):
         traffic = planner.traffic(plan, weights, activations)
         onchip, required = planner.onchip_bits(layer, plan), planner.required_bits(layer, plan)
         rows.append(
