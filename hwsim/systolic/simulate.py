@@ -335,7 +335,10 @@ class _Planner:
                 need[memory.name] += self.all_weight_bits
             if memory.fit == "tile":  # weights stream; tensors that are kept are there whole
                 held = tuple(h for h in held if h[0] == "activations")
-            need[memory.name] += held_bits(self.graph, self.bits, self.batch, held, metadata_bits)
+            tensors = [name for operand, name in held if operand == "activations"]
+            weights = [h for h in held if h[0] == "weights"]
+            need[memory.name] += sum(self.sizes[name] for name in tensors)
+            need[memory.name] += held_bits(self.graph, self.bits, 1, weights, metadata_bits)
         if plan.schedule is not None and len(plan.schedule.steps):
             steps = plan.schedule.steps
             turns = int((steps.fold == 0).sum())

@@ -21,7 +21,7 @@ from hwsim.systolic.spill import chunk_read_values, chunk_write_values
     batch=st.integers(1, 3),
     chunk_rows=st.integers(1, 30),
 )
-def test_chunk_reads_are_the_rows_behind_its_pixels(
+def test_chunk_reads_are_the_values_behind_its_pixels(
     channels, kernel, size, stride, pad, batch, chunk_rows
 ):
     conv, out = square_conv(channels, 2, kernel, size, stride, pad)
@@ -32,13 +32,12 @@ def test_chunk_reads_are_the_rows_behind_its_pixels(
     expected = []
     for first in range(0, len(pixels), chunk_rows):
         touched = set()
-        for n, e, _ in pixels[first : first + chunk_rows]:
-            for f in range(columns):
-                for r in range(kernel):
-                    for s in range(kernel):
-                        y, x = e * stride - pad + r, f * stride - pad + s
-                        if 0 <= y < size and 0 <= x < size:
-                            touched.add((n, y, x))
+        for n, e, f in pixels[first : first + chunk_rows]:
+            for r in range(kernel):
+                for s in range(kernel):
+                    y, x = e * stride - pad + r, f * stride - pad + s
+                    if 0 <= y < size and 0 <= x < size:
+                        touched.add((n, y, x))
         expected.append(len(touched) * channels)
     assert chunk_read_values(layer, blocks, len(pixels), chunk_rows) == expected * 2
     writes = chunk_write_values(blocks, 2, len(pixels), chunk_rows)
