@@ -1,12 +1,16 @@
-"""Reference of the weight-stationary array: real values, one cycle at a time, plainly right.
+"""Reference of the systolic array: real values, one cycle at a time, plainly right.
 
-Weights leave DRAM as the bit stream that their widths make, burst by burst, wait in the FIFO, are
-shifted row by row into the shadow plane, go live PE by PE behind the first ifmap row, and multiply
-ifmap values that move right while psums move down into the accumulators. A wrong schedule gives a
-wrong ofmap, not just another count. Slow: it is there to check `timing.py` on small layers.
+Weights leave DRAM as the bit stream that their widths make, burst by burst, and wait in the FIFO.
+With stationary weights they are shifted row by row into the shadow plane, go live PE by PE behind
+the first ifmap row, and multiply ifmap values that move right while psums move down into the
+accumulators. With stationary inputs a tile of ifmap is shifted in and filters move right. With
+stationary outputs both move, psums stay until they are complete, and leave down a shadow plane. A
+wrong schedule gives a wrong ofmap, not just another count. Slow: it is there to check `timing.py`
+on small layers.
 
 A time is the boundary at which a cycle begins. Everything that can happen on a boundary is settled
-first (transfers end, a shift or a stream begins, a task is over); then the wires run one cycle.
+first (transfers end, a shift or a stream begins, a task is over); then channels and wires run one
+cycle.
 """
 
 from __future__ import annotations
@@ -19,8 +23,10 @@ import numpy as np
 
 from hwsim.accelerator import OperandWidth, SystolicArray
 from hwsim.dram import Link
-from hwsim.systolic.reference_steps import FoldStep, GemmTask, VectorWork, plan_steps
-from hwsim.systolic.wires import IDLE, Feed, Wires
+from hwsim.systolic.reference_channels import Channel, Transfer, static_order
+from hwsim.systolic.reference_plans import plan_steps
+from hwsim.systolic.reference_steps import FoldStep, GemmTask, VectorWork
+from hwsim.systolic.wires import IDLE, Feed, OutputWires, StationaryWires
 
 
 @dataclass
@@ -40,38 +46,6 @@ def _over(time: int | None, cycle: int) -> bool:
     return time is not None and time <= cycle
 
 
-class _Channel:
-    """A DRAM channel that works through one transfer at a time, tick by tick."""
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.left: int | None = None  # ticks left of the transfer under way
-        self.budget = 0  # ticks left of this cycle
-
-    @property
-    def free(self) -> bool:
-        return self.left is None and self.budget > 0
-
-    def begin(self, bits: int) -> int:
-        """Begin a transfer; returns the bits that whole bursts move."""
-        bursts = -(-bits // self.link.burst_bits)
-        self.left = bursts * self.link.ticks_per_burst
-        return bursts * self.link.burst_bits
-
-    def work(self, cycle: int) -> int | None:
-        """Spend this cycle's ticks; the boundary at which the transfer is over, None if not yet."""
-        if self.left is None:
-            return None
-        spent = min(self.budget, self.left)
-        over = cycle if spent == 0 and self.left == 0 else cycle + 1
-        self.budget -= spent
-        self.left -= spent
-        if self.left:
-            return None
-        self.left = None
-        return over
-
-
 class _Machine:
     def __init__(
         self,
@@ -79,20 +53,33 @@ class _Machine:
         array: SystolicArray,
         width: OperandWidth,
         weights: Link,
-        activations: Link,
+        activations: Link | None,
     ) -> None:
         self.tasks, self.array, self.width = tasks, array, width
-        self.weights, self.activations = _Channel(weights), _Channel(activations)
+        self.serial = array.schedule == "serial"
         self.plans = [
             plan_steps(i, task, array, width) if isinstance(task, GemmTask) else []
             for i, task in enumerate(tasks)
         ]
         self.program = [step for plan in self.plans for step in plan]
-        lanes = max((len(pixels) for step in self.program for pixels in step.pixels), default=1)
-        self.wires = Wires(array, width, lanes)
-        self.tiles = [(step.tile, step.task) for step in self.program if step.tile is not None]
-        self.planes = [tile.plane(array.rows, array.cols) for tile, _ in self.tiles]
-        self.transfers = self._transfers()
+        lanes = max((len(lane) for step in self.program for lane in step.feed), default=1)
+        self.stationary_wires = StationaryWires(
+            array.rows,
+            array.cols,
+            width.activation_bits if array.dataflow == "input_stationary" else width.weight_bits,
+            lanes,
+        )
+        self.output_wires = OutputWires(array.rows, array.cols, lanes)
+        order = static_order(tasks, self.plans)
+        self.weights = Channel(weights, order)
+        self.channels = [self.weights]
+        if activations is not None:
+            tiles = [t for t in order if t.kind == "tile"]
+            self.weights = Channel(weights, tiles)
+            others = [t for t in order if t.kind != "tile"]
+            self.channels = [self.weights, Channel(activations, others)]
+        self.tiles = [step for step in self.program if step.tile is not None]
+        self.planes = [step for step in self.program if step.plane is not None]
         self.out = Outcome(
             {
                 i: np.zeros((*task.ifmap.shape[:2], task.weight.shape[2]), dtype=np.int64)
@@ -103,29 +90,15 @@ class _Machine:
         self.ends: dict[int, int] = {}
         self.transferred: dict[tuple[int, str, int], int] = {}
         self.fetched: list[int] = []  # when each tile was whole in the FIFO
-        self.shifts: list[int] = []  # when each tile's shift began
-        self.lives: list[int] = []  # when each tile went live
+        self.filling: int | None = None  # ticks left of a tile that comes from an on-chip buffer
+        self.slots: list[int] = []  # when each tile leaves the FIFO, in order
+        self.shifts: list[int] = []  # when each plane's shift began
+        self.lives: list[int] = []  # when each plane went live
         self.begun = 0  # steps
         self.vector_begin: dict[int, int] = {}
         self.entered: dict[int, tuple[FoldStep, int]] = {}  # cycle -> what entered row 0
 
-    def _transfers(self) -> list[tuple[int, str, int, int]]:
-        """(task, direction, step, bits) in program order: the next chunk's ifmap is staged
-        before this chunk's ofmap is written."""
-        queue: list[tuple[int, str, int, int]] = []
-        for index, task in enumerate(self.tasks):
-            if isinstance(task, VectorWork):
-                queue.append((index, "read", 0, task.read_bits))
-                queue.append((index, "write", 0, task.write_bits))
-                continue
-            plan = self.plans[index]
-            for step in plan[:1]:
-                queue.append((index, "read", 0, step.read_bits))
-            for step in plan:
-                for after in plan[step.number + 1 : step.number + 2]:
-                    queue.append((index, "read", after.number, after.read_bits))
-                queue.append((index, "write", step.number, step.write_bits))
-        return [transfer for transfer in queue if transfer[3] > 0]
+    # --- what has happened by a boundary
 
     def _ready(self, index: int, cycle: int) -> bool:
         """Whether everything that the task reads has been produced."""
@@ -135,41 +108,87 @@ class _Machine:
         there = bits == 0 or self.transferred.get((index, "read", step), cycle + 1) <= cycle
         return there and self._ready(index, cycle)
 
-    def _settle_fetch(self, cycle: int) -> bool:
-        if self.weights.free and len(self.fetched) < len(self.tiles):
-            tile, index = self.tiles[len(self.fetched)]
-            task = self.tasks[index]
-            assert isinstance(task, GemmTask)
-            shifting = bool(self.shifts) and self.shifts[-1] + self.array.rows > cycle
-            left_fifo = len(self.shifts) - shifting
-            if len(self.fetched) - left_fifo < self.array.weight_fifo_tiles:
-                if not task.from_chip:
-                    self.out.weight_dram_bits += self.weights.begin(len(tile.bits))
-                elif self._ready(index, cycle):  # one row of the tile a cycle
-                    self.weights.left = self.array.rows * self.weights.link.ticks_per_cycle
-        over = self.weights.work(cycle)
-        if over is not None:
-            self.fetched.append(over)
-        return over is not None
+    def _written(self, index: int, step: int, bits: int, cycle: int) -> bool:
+        return bits == 0 or self.transferred.get((index, "write", step), cycle + 1) <= cycle
 
-    def _settle_transfer(self, cycle: int) -> bool:
-        if self.activations.free and self.transfers:
-            index, direction, number, bits = self.transfers[0]
-            plan = self.plans[index]
-            if direction == "read":  # two staging buffers: the step before the last frees one
-                begin = self._ready(index, cycle)
-                begin = begin and (number < 2 or plan[number - 2].streamed(cycle))
-            elif isinstance(self.tasks[index], VectorWork):
-                begin = _over(self._vector_end(index), cycle)
-            else:
-                begin = _over(plan[number].drained, cycle)
-            if begin:
-                self.out.activation_dram_bits += self.activations.begin(bits)
-        over = self.activations.work(cycle)
-        if over is not None:
-            index, direction, number, _ = self.transfers.pop(0)
-            self.transferred[index, direction, number] = over
-        return over is not None
+    def _opener(self, step: FoldStep) -> FoldStep:
+        """The step at whose begin the ifmap of this one's chunk must be there."""
+        return [s for s in self.plans[step.task][: step.number + 1] if s.opens][-1]
+
+    def _fold_over(self, step: FoldStep, cycle: int) -> bool:
+        """Serial schedule: whether the array is empty for this step's fold to begin."""
+        position = self.program.index(step)
+        if position == 0:
+            return True
+        before = self.program[position - 1]
+        if before.task != step.task:  # a layer counts from the end of the one before
+            return _over(self.ends.get(before.task), cycle)
+        if not before.closes:
+            return True
+        return before.drained is not None and before.drained + 1 <= cycle
+
+    # --- DRAM channels and the FIFO's input
+
+    def _next_tile(self) -> FoldStep | None:
+        return None if len(self.fetched) == len(self.tiles) else self.tiles[len(self.fetched)]
+
+    def _slot_for_next(self, cycle: int) -> bool:
+        gone = bisect_right(self.slots, cycle)  # tiles that have left the FIFO
+        return len(self.fetched) - gone < self.array.weight_fifo_tiles
+
+    def _allowed(self, transfer: Transfer, cycle: int) -> bool:
+        """Whether what the transfer waits for has happened by this boundary."""
+        index, number = transfer.task, transfer.step
+        plan = self.plans[index]
+        if transfer.kind == "tile":
+            in_turn = self._next_tile() is plan[number] and self.filling is None
+            return in_turn and self._slot_for_next(cycle)
+        if transfer.kind == "read":  # two staging buffers: the chunk before the last frees one
+            openers = [step.number for step in plan if step.opens]
+            chunk = openers.index(number) if plan else 0
+            free = chunk < 2 or plan[openers[chunk - 1] - 1].streamed(cycle)
+            return free and self._ready(index, cycle)
+        if isinstance(self.tasks[index], VectorWork):
+            return _over(self._vector_end(index), cycle)
+        return _over(plan[number].drained, cycle)
+
+    def _begin_transfers(self, channel: Channel, cycle: int, over: int) -> bool:
+        """Begin what may begin; transfers that take no time are over at `over`, at once."""
+        changed = False
+        while channel.may_begin() and self._allowed(channel.queue[0], cycle):
+            channel.begin()
+            changed = True
+            if channel.left:
+                break
+            self._note(channel.end(), over)
+        step = self._next_tile()
+        if channel is self.weights and self.filling is None and step is not None:
+            assert step.tile is not None
+            free = self._slot_for_next(cycle) and self._ready(step.task, cycle)
+            if step.tile.from_chip and free:  # one row of the tile a cycle
+                self.filling = step.tile.chip_cycles * channel.link.ticks_per_cycle
+                changed = True
+        return changed
+
+    def _note(self, transfer: Transfer, over: int) -> None:
+        if transfer.kind == "tile":
+            self.fetched.append(over)
+        else:
+            self.transferred[transfer.task, transfer.kind, transfer.step] = over
+
+    def _run_channel(self, channel: Channel, cycle: int) -> None:
+        for _ in range(channel.link.ticks_per_cycle):
+            self._begin_transfers(channel, cycle, cycle + 1)
+            channel.tick()
+            if channel.left == 0:
+                self._note(channel.end(), cycle + 1)
+            if channel is self.weights and self.filling is not None:
+                self.filling -= 1
+                if self.filling == 0:
+                    self.filling = None
+                    self.fetched.append(cycle + 1)
+
+    # --- vector unit, shadow plane, streams
 
     def _vector_end(self, index: int) -> int | None:
         task = self.tasks[index]
@@ -193,31 +212,56 @@ class _Machine:
         self.vector_begin[waiting[0]] = cycle
         return True
 
+    def _settle_shift(self, cycle: int) -> bool:
+        number = len(self.shifts)
+        if number == len(self.planes):
+            return False
+        if number and (len(self.lives) < number or self.shifts[-1] + self.array.rows > cycle):
+            return False
+        step = self.planes[number]
+        if self.array.dataflow == "weight_stationary":
+            there = number < len(self.fetched) and self.fetched[number] <= cycle
+            there = there and (not self.serial or self._ready(step.task, cycle))
+        else:
+            opener = self._opener(step)
+            there = self._arrived(step.task, opener.number, opener.read_bits, cycle)
+        if not there or (self.serial and not self._fold_over(step, cycle)):
+            return False
+        self.shifts.append(cycle)
+        if self.array.dataflow == "weight_stationary":  # a tile leaves as it is shifted
+            self.slots.append(cycle + self.array.rows)
+        return True
+
     def _settle_stream(self, cycle: int) -> bool:
         if self.begun == len(self.program):
             return False
-        step, tile = self.program[self.begun], len(self.lives)
-        free = self.begun == 0 or self.program[self.begun - 1].streamed(cycle)
-        shifted = step.tile is None or (
-            tile < len(self.shifts) and self.shifts[tile] + self.array.rows <= cycle
-        )
-        if not (free and shifted and self._arrived(step.task, step.number, step.read_bits, cycle)):
+        step, plane = self.program[self.begun], len(self.lives)
+        opener = self._opener(step)
+        can = self.begun == 0 or self.program[self.begun - 1].streamed(cycle)
+        can = can and self._arrived(step.task, opener.number, opener.read_bits, cycle)
+        if step.plane is not None:
+            can = can and plane < len(self.shifts)
+            can = can and self.shifts[plane] + self.array.rows <= cycle
+        if self.array.dataflow != "weight_stationary":
+            tiles = sum(s.tile is not None for s in self.program[: self.begun + 1])
+            can = can and tiles <= len(self.fetched) and self.fetched[tiles - 1] <= cycle
+        if self.array.dataflow == "output_stationary" and self.serial:
+            can = can and self._fold_over(step, cycle)
+        elif step.drains:  # the plane before must have left row by row before this one follows
+            before = [s.ends for s in self.program[: self.begun] if s.drains]
+            for end in before[-1:]:
+                assert end is not None
+                can = can and cycle + len(step.feed) >= end + self.array.rows
+        if not can:
             return False
         step.begin = cycle
-        if step.tile is not None:
+        if step.releases:
+            self.slots.append(cycle + len(step.feed))
+        if self.serial and step.closes:  # SCALE-Sim counts to the number of the last cycle
+            step.drained = cycle + len(step.feed) + self.array.rows + self.array.cols - 3
+        if step.plane is not None:
             self.lives.append(cycle)
         self.begun += 1
-        return True
-
-    def _settle_shift(self, cycle: int) -> bool:
-        tile = len(self.shifts)
-        if tile == len(self.tiles) or self.fetched[tile : tile + 1] > [cycle]:
-            return False
-        if tile == len(self.fetched):
-            return False
-        if tile and (len(self.lives) < tile or self.shifts[-1] + self.array.rows > cycle):
-            return False
-        self.shifts.append(cycle)
         return True
 
     def _settle_ends(self, cycle: int) -> bool:
@@ -230,78 +274,128 @@ class _Machine:
                 done = done and self._written(index, 0, task.write_bits, cycle)
             else:
                 done = all(
-                    _over(step.drained, cycle)
+                    # a piece of the reduction whose psums stay has nothing to drain
+                    (_over(step.drained, cycle) or (step.psums_left == 0 and step.drained is None))
                     and self._written(index, step.number, step.write_bits, cycle)
                     for step in reversed(self.plans[index])  # the last one is rarely over
+                    if step.closes or not self.serial
                 )
             if done:
                 self.ends[index] = cycle
                 changed = True
         return changed
 
-    def _written(self, index: int, step: int, bits: int, cycle: int) -> bool:
-        return bits == 0 or self.transferred.get((index, "write", step), cycle + 1) <= cycle
+    # --- one cycle of the wires
 
     def _run_wires(self, cycle: int) -> None:
-        rows = self.array.rows
+        rows, cols = self.array.rows, self.array.cols
         if self.begun:
             step = self.program[self.begun - 1]
             assert step.begin is not None
             if not step.streamed(cycle):
                 self.entered[cycle] = (step, cycle - step.begin)
-                self.out.ifmap_values += step.rows * len(step.pixels[cycle - step.begin])
+                self.out.ifmap_values += step.rows * len(step.feed[cycle - step.begin])
         feeds = [self._feed(cycle - row, row) for row in range(rows)]
-        first = bisect_right(self.shifts, cycle - rows - self.array.cols)
-        shifts = [(cycle - self.shifts[m], self.planes[m]) for m in range(first, len(self.shifts))]
-        bottom = self.wires.tick(feeds, shifts)
-        for col in range(self.array.cols):
-            step_and_position = self.entered.get(cycle - (rows - 1) - col)
-            if step_and_position and col < len(step_and_position[0].place):
-                self._accumulate(*step_and_position, col, bottom[:, col].tolist(), cycle)
+        if self.array.dataflow == "output_stationary":
+            self._run_output_wires(cycle, feeds)
+            return
+        first = bisect_right(self.shifts, cycle - rows - cols)
+        shifts: list[tuple[int, np.ndarray]] = []
+        for begin, step in zip(self.shifts[first:], self.planes[first:], strict=False):
+            assert step.plane is not None
+            shifts.append((cycle - begin, step.plane))
+        bottom = self.stationary_wires.tick(feeds, shifts)
+        for col in range(cols):
+            entered = self.entered.get(cycle - (rows - 1) - col)
+            if entered is not None:
+                step, position = entered
+                scale = self._scale(step, position)
+                for places, psum in zip(step.places[position], bottom[:, col], strict=False):
+                    if col < len(places):  # else the column is not in use
+                        self._accumulate(step, places[col], int(psum) * scale, cycle)
+
+    def _scale(self, step: FoldStep, position: int) -> int:
+        i, j = step.slices[position]
+        return 1 << (self.width.weight_bits * i + self.width.activation_bits * j)
 
     def _feed(self, entered: int, row: int) -> Feed:
         """What enters `row`: rows are skewed by one cycle each."""
         if entered not in self.entered:
             return IDLE
         step, position = self.entered[entered]
+        slice_index, slices = step.stationary[position]
         return Feed(
             values=tuple(int(lane[row]) for lane in step.feed[position]),
-            weight_slice=step.slices[position][0],
-            weight_slices=step.weight_slices,
-            goes_live=position == 0 and step.tile is not None,
+            slice_index=slice_index,
+            slices=slices,
+            goes_live=position == 0 and step.plane is not None,
+            scale=self._scale(step, position),
+            ends=bool(step.drains) and position == len(step.feed) - 1,
         )
 
+    def _run_output_wires(self, cycle: int, feeds: Sequence[Feed]) -> None:
+        rows, cols = self.array.rows, self.array.cols
+        tops: list[tuple[int, ...]] = []
+        for col in range(cols):  # columns are skewed as rows are
+            step, position = self.entered.get(cycle - col, (None, 0))
+            tops.append(() if step is None else tuple(int(x[col]) for x in step.top[position]))
+        finished = [step for step in self.program[: self.begun] if step.drains]
+        drains: list[tuple[int, FoldStep]] = []
+        for step in finished:
+            assert step.ends is not None
+            age = cycle - (step.ends + rows - 1)
+            if not self.serial and 0 <= age < rows + cols:
+                drains.append((age, step))
+        bottom = self.output_wires.tick(feeds, tops, [age for age, _ in drains])
+        for age, step in drains:
+            for col in range(cols):
+                row = rows - 1 - (age - col)
+                if 0 <= row < len(step.drains) and age >= col and col < len(step.drains[row]):
+                    self._accumulate(step, step.drains[row][col], int(bottom[col]), cycle)
+        for step in finished:  # serial: read in place when the last PE is done
+            if self.serial and step.drained == cycle:
+                for row, places in enumerate(step.drains):
+                    for col, place in enumerate(places):
+                        value = int(self.output_wires.shadow[row, col])
+                        self._accumulate(step, place, value, cycle)
+
     def _accumulate(
-        self, step: FoldStep, position: int, col: int, psums: list[int], cycle: int
+        self, step: FoldStep, place: tuple[int, int, int], psum: int, cycle: int
     ) -> None:
-        """Psums leave the bottom of a column: slices are put back in their place and added."""
-        group, column = step.place[col]
-        i, j = step.slices[position]
-        weight = 1 << (self.width.weight_bits * i + self.width.activation_bits * j)
-        for pixel, psum in zip(step.pixels[position], psums, strict=False):  # some lanes are idle
-            assert 0 <= pixel - step.base < self.array.accumulator_rows
-            self.out.ofmaps[step.task][group, pixel, column] += psum * weight
-            self.out.psum_writes += 1
-            step.psums_left -= 1
-        if step.psums_left == 0:
+        """A psum leaves the array and is added to its ofmap value."""
+        self.out.ofmaps[step.task][place] += psum
+        self.out.psum_writes += 1
+        step.psums_left -= 1
+        if step.psums_left == 0 and not self.serial:
             step.drained = cycle + 1
 
     def run(self) -> Outcome:
         cycle = 0
         while True:
-            self.weights.budget = self.weights.link.ticks_per_cycle
-            self.activations.budget = self.activations.link.ticks_per_cycle
             while any([  # a list: every machine gets its turn
-                self._settle_fetch(cycle), self._settle_transfer(cycle),
+                *(self._begin_transfers(channel, cycle, cycle) for channel in self.channels),
                 self._settle_vector(cycle), self._settle_stream(cycle),
                 self._settle_shift(cycle), self._settle_ends(cycle),
             ]):  # fmt: skip
                 pass
             if len(self.ends) == len(self.tasks):
                 break
+            for channel in self.channels:
+                self._run_channel(channel, cycle)
             self._run_wires(cycle)
             cycle += 1
+        for _ in range(2 if self.serial else 0):  # the last cycles that SCALE-Sim does not count
+            self._run_wires(cycle)
+            cycle += 1
+        assert all(step.psums_left == 0 for step in self.program)
         self.out.ends = [self.ends[i] for i in range(len(self.tasks))]
+        self.out.weight_dram_bits = self.weights.moved_bits["tile"]
+        self.out.activation_dram_bits = sum(
+            bits
+            for channel in self.channels
+            for kind, bits in channel.moved_bits.items()
+            if kind != "tile"
+        )
         return self.out
 
 
@@ -310,9 +404,9 @@ def run_reference(
     array: SystolicArray,
     width: OperandWidth,
     weights: Link,
-    activations: Link,
+    activations: Link | None,
 ) -> Outcome:
-    """Run layers in program order on the pipelined array; ofmaps, times and traffic."""
+    """Run layers in program order; ofmaps, times and traffic. activations None: one channel."""
     return _Machine(tasks, array, width, weights, activations).run()
 
 

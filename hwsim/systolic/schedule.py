@@ -9,8 +9,10 @@ import numpy as np
 
 from hwsim.accelerator import OperandWidth, SystolicArray
 from hwsim.graph import Gemm
-from hwsim.operand_width import pace
+from hwsim.operand_width import Pace, pace
 from hwsim.systolic.folds import Blocks, ColumnOrder, Steps, cut_columns, cut_steps
+from hwsim.systolic.input_stationary import cut_input_stationary
+from hwsim.systolic.output_stationary import cut_output_stationary
 from hwsim.systolic.timing import Step
 
 
@@ -22,25 +24,38 @@ class LayerSchedule:
     steps: Steps
     stream_cycles: np.ndarray
     rows_entered: np.ndarray  # of each step; wide operands enter slice by slice
-    rows_read: np.ndarray  # of each step, from the buffer
-    fetch_bits: np.ndarray  # of each step's tile, 0 where the tile stays
+    ifmap_read: np.ndarray  # values of each step, from the buffer
+    psums: np.ndarray  # of each step, that enter the accumulators
+    fetch_bits: np.ndarray  # of each step's tile, 0 where it is there already
+    use_bits: np.ndarray  # of each step's tile, read from the FIFO
     tile_bits: np.ndarray  # that each step's tile takes in the FIFO, where metadata does not go
+    tile_rows: np.ndarray  # cycles that each step's tile takes from an on-chip buffer
     chunk_rows: int  # pixels of a full chunk
+    psum_rows: int  # rows of the accumulators that the largest chunk takes
 
     @property
     def ifmap_values(self) -> int:
-        """Values that enter rows in use."""
+        """Values that enter rows in use; with stationary inputs they are the filters'."""
         return int((self.rows_entered * self.steps.rows).sum())
 
     @property
     def ifmap_reads(self) -> int:
         """Values read from the ifmap's buffer for rows in use."""
-        return int((self.rows_read * self.steps.rows).sum())
+        return int(self.ifmap_read.sum())
 
     @property
     def psum_writes(self) -> int:
         """Psums that enter the accumulators."""
-        return int((self.rows_entered * self.steps.cols).sum())
+        return int(self.psums.sum())
+
+    @property
+    def sram_counts(self) -> dict[str, int]:
+        """Words that cross the ports of the operands' memories as SCALE-Sim counts them."""
+        return {
+            "ifmap_sram_reads": int(self.steps.ifmap_values.sum()),
+            "filter_sram_reads": int(self.steps.filter_values.sum()),
+            "ofmap_sram_writes": int(self.steps.ofmap_values.sum()),
+        }
 
     def timing_steps(
         self,
@@ -49,23 +64,35 @@ class LayerSchedule:
         write_bits: Sequence[int] | None = None,
     ) -> list[Step]:
         """Steps for `timing.finish_cycles`. read_bits, write_bits: what crosses the activation
-        channel at each (block, chunk); read before the first fold, written after the last."""
-        cut, folds = self.steps, int(self.steps.fold.max(initial=0)) + 1
-        steps = []
-        for i, (stream, cols, fetch, new, fold) in enumerate(
-            zip(
+        channel at each (block, chunk); read before the first fold, written after the last. With
+        stationary inputs a chunk is read for the first block of its group alone."""
+        cut = self.steps
+        turn = cut.block * (int(cut.chunk.max(initial=0)) + 1) + cut.chunk
+        reads, writes = (
+            np.where(there, np.asarray(bits)[turn], 0).tolist() if bits else [0] * len(cut)
+            for there, bits in ((cut.opens, read_bits), (cut.writes, write_bits))
+        )
+        fetches = [
+            bits if new else None
+            for bits, new in zip(self.fetch_bits.tolist(), cut.new_tile.tolist(), strict=True)
+        ]
+        return [
+            Step(*step)
+            for step in zip(
                 self.stream_cycles.tolist(),
                 cut.cols.tolist(),
-                self.fetch_bits.tolist(),
-                cut.new_tile.tolist(),
-                cut.fold.tolist(),
+                fetches,
+                [from_chip] * len(cut),
+                reads,
+                writes,
+                cut.new_plane.tolist(),
+                cut.opens.tolist(),
+                cut.closes.tolist(),
+                cut.releases.tolist(),
+                self.tile_rows.tolist(),
                 strict=True,
             )
-        ):
-            reads = read_bits[i // folds] if read_bits is not None and fold == 0 else 0
-            writes = write_bits[i // folds] if write_bits is not None and fold == folds - 1 else 0
-            steps.append(Step(stream, cols, fetch if new else None, from_chip, reads, writes))
-        return steps
+        ]
 
 
 def schedule_layer(
@@ -82,29 +109,81 @@ def schedule_layer(
 
     widths: (groups, columns) bits of each filter; activation_bits: of the ifmap; pixels: of the
     whole batch; metadata_bits: fetched with each channel's first fold (packed storage only). A
-    fold runs at the pace of its widest column; order: see `cut_columns`.
+    fold runs at the pace of its widest column, and filters that stream each at their own; order:
+    see `cut_columns`.
     """
-    blocks = cut_columns(gemm, widths, array.rows, array.cols, order)
-    # the serial schedule has no accumulator chunks: SCALE-Sim streams all pixels of a fold
-    chunk_rows = array.accumulator_rows if array.schedule == "pipelined" else pixels
-    steps = cut_steps(gemm, blocks, pixels, array.rows, chunk_rows)
-    row_pace = pace(
-        operand, blocks.width_max[steps.block], activation_bits, fully_connected=gemm.pixels == 1
-    )
-    if array.weight_fetch == "packed":
-        first_fold = steps.fold == 0
-        tile_bits = steps.weight_bits
-        fetch_bits = tile_bits + first_fold * metadata_bits * steps.cols
+    # the serial schedule has no accumulator chunks: SCALE-Sim streams all rows of a fold
+    pipelined, flat = array.schedule == "pipelined", widths.ravel()
+    fully_connected = gemm.pixels == 1
+    if array.dataflow == "input_stationary":
+        block_rows = array.accumulator_rows if pipelined else max(1, gemm.columns)
+        blocks, steps, tile, tiles = cut_input_stationary(
+            gemm, widths, pixels, array.rows, array.cols, block_rows, array.weight_fifo_tiles, order
+        )
+        row_pace = _add_filters(operand, flat, activation_bits, fully_connected, tiles, tile)
+        widest = np.array([flat[t].max() for t in tiles], dtype=np.int64)[tile]
+        chunk_rows, tile_rows = array.cols, steps.filters
+        stream_cycles, rows_entered = row_pace.stream_cycles(1), row_pace.entries
+        psums = rows_entered * steps.cols
     else:
-        words = -(-blocks.width_max[steps.block] // operand.weight_bits)
-        fetch_bits = tile_bits = array.pes * operand.weight_bits * words
+        # SCALE-Sim runs groups one after the other
+        pack = array.dataflow == "weight_stationary" and pipelined
+        blocks = cut_columns(gemm, widths, array.rows, array.cols, order, pack)
+        if array.dataflow == "weight_stationary":
+            chunk_rows = array.accumulator_rows if pipelined else pixels
+            steps = cut_steps(gemm, blocks, pixels, array.rows, chunk_rows)
+        else:
+            chunk_rows = array.rows
+            steps = cut_output_stationary(gemm, blocks, pixels, array.rows, array.weight_fifo_tiles)
+        widest = blocks.width_max[steps.block]
+        tile_rows = np.full(len(steps), array.rows, dtype=np.int64)
+        row_pace = pace(operand, widest, activation_bits, fully_connected)
+        stream_cycles = row_pace.stream_cycles(steps.streamed)
+        rows_entered = steps.streamed * row_pace.entries
+        psums = rows_entered * steps.cols
+        if array.dataflow == "output_stationary":
+            psums = steps.ofmap_values
+    if array.weight_fetch == "packed":
+        tile_bits = steps.weight_bits
+        all_bits = tile_bits + (steps.fold == 0) * metadata_bits * steps.filters
+    else:
+        words = -(-widest // operand.weight_bits)
+        all_bits = tile_bits = array.pes * operand.weight_bits * words
+    fetch_bits = np.where(steps.new_tile, all_bits, 0)
+    psum_rows = {
+        "weight_stationary": steps.streamed.max(initial=0),
+        "input_stationary": blocks.cols.max(initial=0),
+        "output_stationary": 0,  # psums wait in the PEs
+    }
     return LayerSchedule(
         blocks=blocks,
         steps=steps,
-        stream_cycles=row_pace.stream_cycles(steps.pixels),
-        rows_entered=steps.pixels * row_pace.entries,
-        rows_read=steps.pixels * row_pace.reads,
-        fetch_bits=np.where(steps.new_tile, fetch_bits, 0),
+        stream_cycles=stream_cycles,
+        rows_entered=rows_entered,
+        ifmap_read=steps.ifmap_values * row_pace.reads,
+        psums=psums,
+        fetch_bits=fetch_bits,
+        use_bits=fetch_bits if array.dataflow == "weight_stationary" else all_bits,
         tile_bits=tile_bits,
+        tile_rows=tile_rows,
         chunk_rows=chunk_rows,
+        psum_rows=int(psum_rows[array.dataflow]),
     )
+
+
+def _add_filters(
+    operand: OperandWidth,
+    widths: np.ndarray,
+    activation_bits: int,
+    fully_connected: bool,
+    tiles: Sequence[np.ndarray],
+    tile: np.ndarray,
+) -> Pace:
+    """Pace of steps whose filters stream one after the other; tile: of each step."""
+    flat = np.concatenate([widths[:0], *(widths[t] for t in tiles)])
+    filters = pace(operand, flat, activation_bits, fully_connected)
+    starts = np.cumsum([0, *map(len, tiles)])[:-1]
+    cycles, entries = (
+        np.add.reduceat(v, starts)[tile] if tiles else v for v in (filters.cycles, filters.entries)
+    )
+    return Pace(cycles, filters.of_rows, entries, np.ones_like(cycles))

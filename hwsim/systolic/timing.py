@@ -1,35 +1,71 @@
-"""Fast timing of a weight-stationary array: a max-plus recurrence over folds.
+"""Fast timing of a systolic array: a max-plus recurrence over folds.
 
-Three machines work in order and wait for each other: the fetch of weight tiles into a FIFO, the
-shift of a tile into the shadow plane, and the array that streams pixels through the live plane.
+Machines work in order and wait for each other: the fetch of weight tiles into a FIFO, the load of
+a stationary plane, the array that streams rows through its live plane, and the drain of psums. A
+tile is at most rows x cols weights; a FIFO slot is free again once its tile has left.
 
-    fetch[m] ends   max(fetch[m-1] ends, shift[m-depth] ends) + transfer
-    shift[m] begins max(fetch[m] ends, stream of tile m-1 begins, shift[m-1] ends)
-    stream[i] begins max(stream[i-1] ends, shift ends, ifmap is there)
+Weight stationary: a tile is shifted into the shadow plane and goes live there.
 
-The shadow plane is free as soon as its tile goes live, which happens PE by PE in a wave behind
+    fetch[m] ends     max(fetch[m-1] ends, slot of tile m-depth free) + transfer
+    shift[m] begins   max(fetch[m] ends, stream of tile m-1 begins, shift[m-1] ends)
+    stream[i] begins  max(stream[i-1] ends, shift ends, ifmap is there)
+    slot of m free    shift[m] ends
+
+Input stationary: the transposed product. Tiles of ifmap are shifted into the shadow plane straight
+from their buffer; a row that streams is one filter, which takes the time of its own width.
+
+    shift[m] begins   max(ifmap is there, stream of plane m-1 begins, shift[m-1] ends)
+    stream[i] begins  max(stream[i-1] ends, shift ends, fetch of its tile ends)
+    slot free         the last stream of its tile ends
+
+Output stationary: both operands stream, the reduction in pieces of a tile, and psums stay. A
+finished plane of psums moves to a shadow plane, in a wave behind the last operands, and is drained
+down the columns, one row a cycle, beside the next plane's streams. It must be out before that one
+is finished.
+
+    stream[i] begins  max(stream[i-1] ends, fetch of its tile ends, ifmap is there,
+                          for a last piece: last piece before ends + rows - its own cycles)
+    slot free         the last stream of its tile ends
+
+The shadow plane is free as soon as its plane goes live, which happens PE by PE in a wave behind
 the first streamed row; the shift follows in the same wave, so both cost nothing but their order.
-A layer's ifmap is there when its producers' last psums have left the array. `reference.py` moves
-real values through the same machine one cycle at a time and must agree exactly.
+A layer's ifmap is there when its producers' last psums have left the array.
+
+In the serial schedule a fold begins when the one before has left all columns, and a layer ends one
+cycle before its last fold: SCALE-Sim (Samajdar et al., ISPASS 2020) reports the number of the last
+cycle, counted from 0. Its output-stationary fold leaves no time for draining.
+
+DRAM channels serve their transfers in one fixed order, each as soon as what it waits for allows;
+whoever comes later waits. That is the order in which steps need them: a step's turn fetches the
+tile of the next step (also of the next layer), stages the ifmap of the next chunk when the step is
+the first of its own, and writes the ofmap that the step finishes. With one channel for both
+operands all of these queue there; with a channel each, the tiles have theirs. A fixed order keeps
+times monotone: nothing that comes earlier can make anything end later.
+
+`reference.py` moves real values through the same machine one cycle at a time and must agree
+exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hwsim.accelerator import SystolicArray
 from hwsim.dram import Link
 
 
-@dataclass(frozen=True)
-class Step:
-    """One fold and chunk on the array.
+class Step(NamedTuple):
+    """One stream through the array: rows of one fold that meet one weight tile.
 
-    stream_cycles: rows streamed times the operand-width factor. cols: columns in use.
-    fetch_bits: bits of its weight tile in DRAM; None when the tile is already live.
-    from_chip: the tile comes from an on-chip buffer, one row a cycle (a product of activations).
-    read_bits, write_bits: ifmap and ofmap bits that cross the activation channel.
+    stream_cycles: rows streamed at their operands' pace. cols: columns in use. fetch_bits: bits of
+    the step's weight tile in DRAM; None when it is there already. from_chip: the tile comes from
+    an on-chip buffer, `tile_rows` cycles long (a product of activations). read_bits, write_bits:
+    ifmap and ofmap bits that cross the activation channel. new_plane: other stationary values
+    than the step before. opens: first step of a chunk of ifmap. closes: last step of its fold.
+    releases: last step of its tile, whose FIFO slot is free when the stream ends (with stationary
+    weights it is free when the shift ends).
     """
 
     stream_cycles: int
@@ -38,6 +74,11 @@ class Step:
     from_chip: bool = False
     read_bits: int = 0
     write_bits: int = 0
+    new_plane: bool = True
+    opens: bool = True
+    closes: bool = True
+    releases: bool = False
+    tile_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,88 +103,176 @@ Task = ArrayTask | VectorTask
 
 
 def finish_cycles(
-    tasks: Sequence[Task], array: SystolicArray, weights: Link, activations: Link
+    tasks: Sequence[Task],
+    array: SystolicArray,
+    weights: Link,
+    activations: Link | None,
+    later: Callable = max,
 ) -> list[int]:
     """Cycle at which each task's last result is where it belongs, in program order.
 
-    weights, activations: the DRAM channels. Shift and stream obey `array.schedule`.
+    weights, activations: the DRAM channels; activations None: they cross the weights' channel.
+    Dataflow and schedule are the array's. later: the later of two times; `numpy.maximum` where the
+    links' fields are integer arrays with one entry per design point, as then all times are.
     """
-    machine = _Machine(array, weights, activations)
+    machine = _Machine(array, weights, activations, later)
+    following: list[Step | None] = []  # first step of the next task that has any
+    first: Step | None = None
+    for task in reversed(tasks):
+        following.append(first)
+        if isinstance(task, ArrayTask) and task.steps:
+            first = task.steps[0]
     ends: list[int] = []
-    for task in tasks:
-        ready = max((ends[i] for i in task.after), default=0)
+    for task, after in zip(tasks, reversed(following), strict=True):
+        ready = 0
+        for i in task.after:
+            ready = later(ready, ends[i])
         if isinstance(task, VectorTask):
             ends.append(machine.run_vector(task, ready))
         else:
-            ends.append(machine.run_array(task, ready))
+            ends.append(machine.run_array(task, ready, after))
     return ends
 
 
-class _Machine:
-    """State of the recurrence between steps; times in cycles, link times in ticks."""
+class _Channel:
+    """A DRAM channel in its fixed order; times in ticks."""
 
-    def __init__(self, array: SystolicArray, weights: Link, activations: Link) -> None:
-        self.array, self.weights, self.activations = array, weights, activations
+    def __init__(self, link: Link, later: Callable) -> None:
+        self.link, self.later = link, later
+        self.end = 0
+        self.writing: bool | None = None  # direction of the transfer before
+
+    def transfer(self, bits: int, ready: int, writing: bool) -> int:
+        """Queue a transfer; returns the tick at which it is over."""
+        free = self.end
+        if self.writing is not None and self.writing != writing:
+            free = free + self.link.turnaround
+        self.writing = writing
+        self.end = self.later(free, ready) + self.link.ticks(bits)
+        return self.end
+
+
+class _Machine:
+    """State of the recurrence between steps; times in cycles unless they say ticks."""
+
+    def __init__(
+        self, array: SystolicArray, weights: Link, activations: Link | None, later: Callable
+    ) -> None:
+        self.array, self.later = array, later
         self.serial = array.schedule == "serial"
-        self.fetch_end = 0  # ticks of the weight channel
-        self.shift_ends: list[int] = []  # one a tile
-        self.shadow_free = 0  # when the tile before went live
+        self.weights = _Channel(weights, later)
+        self.activations = self.weights if activations is None else _Channel(activations, later)
+        self.fetched = 0  # tiles
+        self.fetch_end = 0  # ticks of the weights' link
+        self.tile_there = 0  # when the tile fetched last is whole
+        self.slots: list[int] = []  # when each tile's slot is free again
+        self.shift_end = 0
+        self.shadow_free = 0  # when the plane before went live
         self.stream_end = 0
         self.fold_done = 0  # serial: when the fold before has left the array
-        self.transfer_end = 0  # ticks of the activation channel
+        # output stationary: end of the stream that finished the plane before
+        self.plane_done = -array.rows
         self.vector_end = 0
+        self.early: Step | None = None  # next task's first step, when its tile is on its way
 
-    def transfer(self, bits: int, ready: int) -> int:
-        """Queue a transfer on the activation channel; returns the cycle at which it is over."""
+    def transfer(self, bits: int, ready: int, writing: bool) -> int:
+        """Queue a transfer of activations; returns the cycle at which it is over."""
         if bits == 0:
             return ready
-        link = self.activations
-        self.transfer_end = max(self.transfer_end, ready * link.ticks_per_cycle) + link.ticks(bits)
-        return link.cycle(self.transfer_end)
+        link = self.activations.link
+        return link.cycle(self.activations.transfer(bits, ready * link.ticks_per_cycle, writing))
 
     def run_vector(self, task: VectorTask, ready: int) -> int:
-        begin = max(self.transfer(task.read_bits, ready), self.vector_end)
+        begin = self.later(self.transfer(task.read_bits, ready, False), self.vector_end)
         self.vector_end = begin + task.cycles
-        return self.transfer(task.write_bits, self.vector_end)
+        return self.transfer(task.write_bits, self.vector_end, True)
 
-    def run_array(self, task: ArrayTask, ready: int) -> int:
-        array, steps = self.array, task.steps
-        end = ready
-        arrived = self.transfer(steps[0].read_bits, ready) if steps else ready
-        before_end = ready  # end of the stream that frees the next ifmap staging buffer
+    def run_array(self, task: ArrayTask, ready: int, following: Step | None) -> int:
+        """following: the first step of the next task on the array, whose tile may come early."""
+        later, steps = self.later, task.steps
+        if not steps:
+            return ready
+        if self.early is None:
+            self._fetch(steps[0], ready)
+        self.early = None
+        arrived = self.transfer(steps[0].read_bits, ready, False)
+        openers = iter([step for step in steps if step.opens][1:])
+        staged = arrived  # when the ifmap of the next chunk is there
+        end, last = ready, len(steps) - 1
         for i, step in enumerate(steps):
-            begin = max(self.stream_end, arrived)
-            if step.fetch_bits is not None:
-                begin = max(begin, self._load(step, ready))
-                self.shadow_free = begin
-            self.stream_end = begin + step.stream_cycles
-            # the last psum of the last column in use has passed all rows
-            drained = self.stream_end + array.rows - 1 + step.cols - 1
-            if self.serial:  # SCALE-Sim waits for all columns and counts from cycle 0 to the last
-                self.fold_done = self.stream_end + array.rows - 1 + array.cols - 1
-                drained = self.fold_done - 1
-            if i + 1 < len(steps):
-                arrived = self.transfer(steps[i + 1].read_bits, before_end)
+            if step.opens:
+                arrived = staged
             before_end = self.stream_end
-            end = max(end, self.transfer(step.write_bits, drained))
+            drained = self._stream(step, arrived, ready)
+            if i < last:
+                self._fetch(steps[i + 1], ready)
+            elif following is not None and not following.from_chip:
+                self._fetch(following, 0)
+                self.early = following
+            if step.opens:
+                # of two staging buffers, the chunk before has freed one
+                opener = next(openers, None)
+                if opener is not None:
+                    freed = ready if i == 0 else before_end
+                    staged = self.transfer(opener.read_bits, freed, False)
+            end = later(end, self.transfer(step.write_bits, drained, True))
         self.fold_done = end  # serial: the next layer counts from there
         return end
 
-    def _load(self, step: Step, ready: int) -> int:
-        """Fetch and shift the step's tile; returns the first cycle at which it can go live."""
-        assert step.fetch_bits is not None
-        link, rows, shifts = self.weights, self.array.rows, self.shift_ends
-        slot_free = 0
-        if len(shifts) >= self.array.weight_fifo_tiles:
-            slot_free = shifts[-self.array.weight_fifo_tiles]
-        if step.from_chip:
-            slot_free = max(slot_free, ready)
-            ticks = rows * link.ticks_per_cycle
-        else:
-            ticks = link.ticks(step.fetch_bits)
-        self.fetch_end = max(self.fetch_end, slot_free * link.ticks_per_cycle) + ticks
-        begin = max(link.cycle(self.fetch_end), self.shadow_free, shifts[-1] if shifts else 0)
+    def _stream(self, step: Step, arrived: int, ready: int) -> int:
+        """One step; returns the cycle at which its results have left the array. arrived: when its
+        ifmap is there; ready: when all that its layer reads has been produced."""
+        later, rows, cols = self.later, self.array.rows, self.array.cols
+        output_stationary = self.array.dataflow == "output_stationary"
+        begin = later(self.stream_end, arrived)
         if self.serial:
-            begin = max(begin, self.fold_done, ready)
-        shifts.append(begin + rows)
-        return shifts[-1]
+            begin = later(begin, self.fold_done)
+        if step.new_plane:
+            begin = later(begin, self._shift(step, arrived, ready))
+        if self.array.dataflow != "weight_stationary":
+            begin = later(begin, self.tile_there)
+        if output_stationary and step.closes and not self.serial:
+            begin = later(begin, self.plane_done + rows - step.stream_cycles)
+        if step.new_plane:
+            self.shadow_free = begin
+        self.stream_end = begin + step.stream_cycles
+        if step.releases:
+            self.slots.append(self.stream_end)
+        if self.serial:
+            if step.closes:  # SCALE-Sim waits for all columns
+                self.fold_done = self.stream_end + rows - 1 + cols - 1
+            return self.fold_done - 1
+        # the last psum of the last column in use has passed all rows
+        drained = self.stream_end + rows - 1 + step.cols - 1
+        if output_stationary and step.closes:
+            self.plane_done = self.stream_end
+            return drained + rows
+        return drained
+
+    def _shift(self, step: Step, arrived: int, ready: int) -> int:
+        """Shift a stationary plane in; returns the first cycle at which it can go live."""
+        weight_stationary = self.array.dataflow == "weight_stationary"
+        begin = self.later(self.shadow_free, self.shift_end)
+        begin = self.later(begin, self.tile_there if weight_stationary else arrived)
+        if self.serial:
+            begin = self.later(begin, self.later(self.fold_done, ready))
+        self.shift_end = begin + self.array.rows
+        if weight_stationary:
+            self.slots.append(self.shift_end)
+        return self.shift_end
+
+    def _fetch(self, step: Step, ready: int) -> None:
+        """Bring the step's tile into the FIFO, if it brings one. ready: its task's inputs are."""
+        if step.fetch_bits is None:
+            return
+        link, later, depth = self.weights.link, self.later, self.array.weight_fifo_tiles
+        free = self.slots[self.fetched - depth] if self.fetched >= depth else 0
+        self.fetched += 1
+        if step.from_chip:
+            free = later(free, ready)
+            begin = later(self.fetch_end, free * link.ticks_per_cycle)
+            self.fetch_end = begin + step.tile_rows * link.ticks_per_cycle
+        else:
+            begin = later(self.fetch_end, free * link.ticks_per_cycle)
+            self.fetch_end = self.weights.transfer(step.fetch_bits, begin, False)
+        self.tile_there = link.cycle(self.fetch_end)
