@@ -119,9 +119,9 @@ class Residency:
     peak_bits: int = 0
 
     @property
-    def exact(self) -> bool:
-        """Whether the choice is known to be the best (see `residency`)."""
-        return self.extra_bits == self.bound_bits
+    def gap_bits(self) -> int:
+        """How far the choice may be from the best, 0 where that is proven (see `residency`)."""
+        return self.extra_bits - self.bound_bits
 
 
 class SpillTraffic(Protocol):

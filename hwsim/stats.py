@@ -76,7 +76,11 @@ class LayerStats:
 
 @dataclass(frozen=True)
 class NetworkStats:
-    """One row per layer; totals are sums of rows, ratios are recomputed from totals."""
+    """One row per layer; totals are sums of rows, ratios are recomputed from totals.
+
+    residency_gap_bits: 0 where the tensors kept on chip are known to be the best choice; otherwise
+    the DRAM bits by which a better one might undercut it, its search having been cut short.
+    """
 
     network: str
     accelerator: str
@@ -84,6 +88,7 @@ class NetworkStats:
     clock_hz: int
     pes: int
     layers: tuple[LayerStats, ...]
+    residency_gap_bits: int = 0
 
     @property
     def macs(self) -> int:
@@ -166,5 +171,6 @@ class NetworkStats:
             "dram_write_bits": self.dram_write_bits,
             "energy_pj": self.energy_pj,
             "fits_on_chip": self.fits_on_chip,
+            "residency_gap_bits": self.residency_gap_bits,
             "layers": self.rows(),
         }

@@ -1,4 +1,4 @@
-"""Simulate a network on a weight-stationary systolic array.
+"""Simulate a network on a systolic array, whatever stays in it.
 
 Assumes: layers run in the order, and activations stay in the buffer, as `memory.plan_residency`
 says; what does not stay is streamed chunk by chunk over its channel, two chunks staged; weights
@@ -40,6 +40,7 @@ from hwsim.systolic.timing import ArrayTask, Task, VectorTask, finish_cycles
 
 _ORDERS: tuple[ColumnOrder, ...] = ("as_given", "widest_first", "narrowest_first")
 _STREAMED: tuple[Operand, Operand] = ("psum", "weights")
+_NO_SRAM = dict.fromkeys(("ifmap_sram_reads", "filter_sram_reads", "ofmap_sram_writes"), 0)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,14 @@ class _Planner:
         cut = self.cuts[layer.name]
         if not len(cut.schedule.steps):
             return []
-        return chunk_read_values(layer, cut.schedule.blocks, cut.pixels, cut.schedule.chunk_rows)
+        values = chunk_read_values(layer, cut.schedule.blocks, cut.pixels, cut.schedule.chunk_rows)
+        reads = cut.schedule.turns_that_read(self._holds_ifmap(layer))
+        return [v if read else 0 for v, read in zip(values, reads, strict=True)]
+
+    def _holds_ifmap(self, layer: Layer) -> bool:
+        """Whether a memory that keeps no tensors holds a layer's whole ifmap while it runs."""
+        buffer = self.accelerator.memory_for("ifmap")
+        return not buffer.keeps_tensors and self.sizes[layer.inputs[0].name] <= buffer.capacity
 
     def _write_values(self, layer: Layer) -> list[int]:
         cut = self.cuts[layer.name]
@@ -287,19 +295,19 @@ class _Planner:
         """Bits read and written in each memory, by data type.
 
         A row of ifmap values is read once for each slice of the weights; a psum is written and
-        read once for each fold and slice; a tile enters and leaves the FIFO once, or leaves the
-        memory that keeps it.
+        read once for each fold and slice; a tile enters the FIFO once a fetch and leaves it once
+        a fold, or leaves the memory that keeps it.
         """
-        buffer, (psum, fifo) = (
-            self.buffer.name,
-            (self.accelerator.memory_for(op).name for op in _STREAMED),
-        )
+        buffer, results = self.buffer.name, self.accelerator.memory_for("ofmap").name
+        psum, fifo = (self.accelerator.memory_for(op).name for op in _STREAMED)
         counts: dict[Part, int] = {
             (buffer, "ifmap"): 0,
-            (buffer, "ofmap"): 0 if layer.name in self.live.views else self.sizes[layer.name],
+            (results, "ofmap"): 0 if layer.name in self.live.views else self.sizes[layer.name],
             (psum, "psum"): 0,
             (fifo, "weights"): 0,
         }
+        if (store := self.accelerator.weight_store) is not None:
+            counts.setdefault((store.name, "weights"), 0)
         if layer.name in self.live.views:
             return counts
         if plan.schedule is None:
@@ -310,11 +318,11 @@ class _Planner:
         first = layer.inputs[0].name
         counts[buffer, "ifmap"] = self.value_bits(first, plan.schedule.ifmap_reads)
         counts[psum, "psum"] = 2 * plan.schedule.psum_writes * self.array.accumulator_bits
-        tiles = int(plan.schedule.fetch_bits.sum())
+        tiles, uses = int(plan.schedule.fetch_bits.sum()), int(plan.schedule.use_bits.sum())
         if self.weights_stay is not None and layer.weighted:
-            counts[self.weights_stay.name, "weights"] = tiles
+            counts[self.weights_stay.name, "weights"] = uses
         else:
-            counts[fifo, "weights"] = 2 * tiles
+            counts[fifo, "weights"] = tiles + uses
         if isinstance(layer.work, Matmul):  # the second operand comes from the buffer
             counts[buffer, "weights"] = counts.get((buffer, "weights"), 0) + tiles
         return counts
@@ -366,6 +374,8 @@ class _Planner:
             (activations, "ofmap"): traffic.writes,
         }
         operations = layer.work.operations * self.batch if isinstance(layer.work, Vector) else 0
+        if layer.name in self.live.views:
+            operations = 0
         return {
             ("array", "mac"): plan.mac_pj,
             ("vector", "operation"): accelerator.vector.energy * operations,
@@ -384,11 +394,14 @@ def simulate_network(
     """Cycles, traffic and energy of every layer, for the whole batch.
 
     Rows are in execution order, which `memory.plan_residency` chooses. A layer's cycles run from
-    the end of all layers before it to its own end, so they add up; its stall cycles are those that
-    vanish when both DRAM channels are infinitely fast. Where the array
-    may sort columns, the network runs in the order that takes fewest cycles: folds of like widths
-    compute faster, but uneven fetches may stall more, so that sorting alone could cost time. Raises
-    ValueError for widths that are missing, a batch below 1, or another kind of accelerator.
+    the end of all layers before it to its own end, so they add up. Its stall cycles are the delay
+    that it adds for good: the network runs again on infinitely fast DRAM, and the time by which a
+    layer ends later than there is a stall as far as no later layer makes it good. Stalls are never
+    negative or longer than the layer, and compute cycles add up to those of the infinitely fast
+    DRAM. Where the array may sort columns, the network runs in the order that takes fewest cycles:
+    folds of like widths compute faster, but uneven fetches may stall more, so that sorting alone
+    could cost time. Raises ValueError for widths that are missing, a batch below 1, or another
+    kind of accelerator.
     """
     array = accelerator.array
     if not isinstance(array, SystolicArray):
@@ -397,29 +410,29 @@ def simulate_network(
         raise ValueError(f"batch must be at least 1, got {batch}")
     bits.check(graph)
     drams = accelerator.dram_for("weights"), accelerator.dram_for("activations")
-    if drams[0] is drams[1]:
-        raise ValueError(
-            f"accelerator {accelerator.name!r}: channel {drams[0].name!r} carries weights and "
-            f"activations; a systolic array is modelled with a channel for each"
-        )
     weights, activations = (Link.of(dram, accelerator.clock) for dram in drams)
+    shared = drams[0] is drams[1]
     orders = _ORDERS if array.sort_columns and _mixed(graph, bits) else _ORDERS[:1]
     planned = []
     for order in orders:
         planner = _Planner(graph, accelerator, bits, batch, order)
         plans = [planner.plan(layer) for layer in planner.layers]
-        planned.append((planner, plans, finish_cycles(planner.tasks, array, weights, activations)))
+        ends = finish_cycles(planner.tasks, array, weights, None if shared else activations)
+        planned.append((planner, plans, ends))
     planner, plans, ends = min(planned, key=lambda found: max(found[2]))  # the first of equal ones
     last = [planner.ends[layer.name] for layer in planner.layers]
-    free = finish_cycles(planner.tasks, array, *(Link.infinite(dram) for dram in drams))
-    cycles, without_dram = (
-        np.diff(
-            np.maximum.accumulate([max(times[i] for i in tasks) for tasks in last]), prepend=0
-        ).tolist()
+    instant = (Link.infinite(drams[0]), None if shared else Link.infinite(drams[1]))
+    free = finish_cycles(planner.tasks, array, *instant)
+    over, free_over = (
+        np.maximum.accumulate([max(times[i] for i in tasks) for tasks in last])
         for times in (ends, free)
     )
+    cycles = np.diff(over, prepend=0).tolist()
+    # the delay behind the free run that no later layer makes good
+    lasting = np.minimum.accumulate((over - free_over)[::-1])[::-1]
+    stalls = np.diff(lasting, prepend=0).tolist()
     rows = []
-    for layer, plan, taken, needed in zip(planner.layers, plans, cycles, without_dram, strict=True):
+    for layer, plan, taken, stalled in zip(planner.layers, plans, cycles, stalls, strict=True):
         traffic = planner.traffic(plan, weights, activations)
         onchip, required = planner.onchip_bits(layer, plan), planner.required_bits(layer, plan)
         rows.append(
@@ -428,7 +441,7 @@ def simulate_network(
                 kind=layer.kind,
                 macs=layer.macs * batch,
                 cycles=taken,
-                stall_cycles=max(0, taken - needed),
+                stall_cycles=stalled,
                 dram_read_bits=traffic.weight_reads + traffic.reads,
                 dram_write_bits=traffic.writes,
                 onchip_bits=by_place(onchip),
@@ -437,11 +450,19 @@ def simulate_network(
                 energy_parts=planner.energy_parts(layer, plan, onchip, traffic),
                 detail={
                     "steps": 0 if plan.schedule is None else len(plan.schedule.steps),
+                    **(_NO_SRAM if plan.schedule is None else plan.schedule.sram_counts),
                     "weight_dram_bits": traffic.weight_reads,
                     "activation_dram_bits": traffic.reads + traffic.writes,
+                    "ofmap_kept": int(layer.name in planner.residency.resident),
                 },
             )
         )
     return NetworkStats(
-        graph.name, accelerator.name, batch, accelerator.clock, array.pes, tuple(rows)
+        graph.name,
+        accelerator.name,
+        batch,
+        accelerator.clock,
+        array.pes,
+        tuple(rows),
+        planner.residency.gap_bits,
     )
