@@ -16,7 +16,7 @@ OK, FAILED, INTERRUPTED = 0, 2, 130
 
 MODEL_HELP = (
     "digits, a torchvision classifier (see `chipfit models`), a saved torch.export program (.pt2), "
-    "or package.module:function"
+    "an ONNX file (.onnx), a SCALE-Sim topology (.csv) or package.module:function"
 )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from quant.images import LabelledImages
     from quant.network import Network
 
+FILES = (".pt2", ".onnx", ".csv")  # layer graphs; only ONNX files may leave the image size open
 EMBEDDED = "digits"  # the network whose weights and images come with the package
 
 
@@ -50,19 +51,19 @@ def load_graph(model: str, image_size: int | None = None) -> LayerGraph:
     """The layer graph that MODEL names; no weights are needed. Raises ValueError if there is none.
 
     MODEL is `digits`, a network of a paper, a torchvision classifier, a saved torch.export
-    program (.pt2) or package.module:function.
+    program (.pt2), an ONNX file (.onnx), a SCALE-Sim topology (.csv) or package.module:function.
     """
     _check_size(model, image_size)
     if model in BUILT_IN:
         return BUILT_IN[model]()
     from hwsim.frontends import models
 
-    if ":" not in model and not model.endswith(".pt2"):
+    if ":" not in model and not model.endswith(FILES):
         known = (*BUILT_IN, *models.model_names())
         if model not in known:
             raise ValueError(
                 f"model {model!r} is not known{did_you_mean(model, known)}; `chipfit models` lists "
-                f"all, and package.module:function names your own"
+                f"all; your own is a file ({', '.join(FILES)}) or package.module:function"
             )
     return models.from_spec(model, image_size)
 
@@ -82,8 +83,14 @@ def load_network(model: str, weights: str | None, image_size: int | None = None)
         return Network(embedded, (1, 8, 8), EMBEDDED)
     from hwsim.frontends import models
 
-    if model in BUILT_IN or model.endswith(".pt2"):
-        raise ValueError(f"model {model!r} is a layer graph without trained weights; simulate it")
+    if model.endswith(".onnx"):
+        return _onnx_network(model, weights, image_size)
+    if model in BUILT_IN or model.endswith(FILES):
+        raise ValueError(
+            f"model {model!r} is a layer graph without trained weights: `simulate`, `mappings`, "
+            f"`models` and `allocate --model` take it; what runs the network takes a torchvision "
+            f"name with --weights, an ONNX file or package.module:function"
+        )
     if ":" in model:
         module, shape, name = _own_module(model, image_size)
     else:
@@ -99,8 +106,21 @@ def load_network(model: str, weights: str | None, image_size: int | None = None)
     return Network(module.eval(), shape, name)
 
 
+def _onnx_network(path: str, weights: str | None, image_size: int | None) -> Network:
+    """An ONNX file with the weights that it holds."""
+    from hwsim.frontends.onnx import module_from_onnx
+    from quant.network import Network
+
+    if weights is not None:
+        raise ValueError(f"model {path!r} holds its own weights; leave out --weights")
+    module, shapes = module_from_onnx(path, image_size, weights=True)
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        raise ValueError(f"model {path!r}: expected one input of images (1, C, H, W), got {shapes}")
+    return Network(module, shapes[0][1:], Path(path).stem)
+
+
 def _check_size(model: str, image_size: int | None) -> None:
-    if image_size is not None and (model in BUILT_IN or model.endswith(".pt2")):
+    if image_size is not None and (model in BUILT_IN or model.endswith((".pt2", ".csv"))):
         raise ValueError(f"model {model!r} reads images of one size; leave out --image-size")
 
 

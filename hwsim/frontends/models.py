@@ -94,15 +94,24 @@ def from_module(
 
 
 def from_spec(spec: str, image_size: int | None = None) -> LayerGraph:
-    """The layers of a torchvision classifier, a saved program, or what a function returns.
+    """The layers of a torchvision classifier, of a file, or of what a function returns.
 
-    spec: 'resnet18', a path ending in .pt2 (torch.export.save), or 'package.module:function'. The
+    spec: 'resnet18', a path ending in .pt2 (torch.export.save), in .onnx, or in .csv (a SCALE-Sim
+    topology), or 'package.module:function'. The
     function takes no arguments and returns a LayerGraph, a module (which then reads one
     3-channel image of `image_size`, by default 224), or a pair of a module and its input shape.
     Raises ValueError for anything else.
     """
     if spec.endswith(".pt2"):
         return layer_graph(read_program(spec), Path(spec).stem)[0]
+    if spec.endswith(".onnx"):
+        from hwsim.frontends.onnx import from_onnx
+
+        return from_onnx(spec, image_size)
+    if spec.endswith(".csv"):
+        from hwsim.frontends.topology_csv import read_topology
+
+        return read_topology(spec)
     if ":" not in spec:
         return from_name(spec, image_size)
     made = call_spec(spec)
@@ -151,7 +160,8 @@ def _check_name(name: str) -> None:
     if name not in model_names():
         raise ValueError(
             f"no model is called {name!r}{did_you_mean(name, model_names())}"
-            f"; it may be a torchvision classifier, a .pt2 file, or 'package.module:function'"
+            f"; it may be a torchvision classifier, a .pt2, .onnx or .csv file, or "
+            f"'package.module:function'"
         )
 
 

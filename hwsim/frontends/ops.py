@@ -114,6 +114,8 @@ def concat(lowering: Lowering, node: Node, arguments: Arguments) -> Value:
     views, constants = _views(lowering, node)
     axis = views[0].seen.channel_axis
     shape = lowering.shape(node)
+    if len(views) == 1 and not constants and views[0].shape == shape:
+        return views[0]  # one tensor alone stays where it is
     if _name(node) == "stack":
         axis += arguments["dim"] % len(shape) <= axis
     return lowering.emit(node, "concat", Vector(prod(shape)), views, axis, constants=constants)
