@@ -24,6 +24,7 @@ class Blocks:
 
     groups: groups side by side (more than 1 only when each fits whole). cols: columns in use.
     width_sum, width_max: of the columns' bit widths. channels: output channels of each block.
+    first_of_groups: whether no block before has columns of the same groups.
     """
 
     groups: np.ndarray
@@ -31,6 +32,7 @@ class Blocks:
     width_sum: np.ndarray
     width_max: np.ndarray
     channels: tuple[np.ndarray, ...]
+    first_of_groups: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,14 @@ def cut_columns(
         (np.add.reduceat(used, firsts), np.maximum.reduceat(used, firsts)) if cuts else (used, used)
     )
     step = -1 if order == "narrowest_first" else 1
+    whose = group[firsts][::step]  # the group that begins each block
     return Blocks(
         groups=np.array(groups, dtype=np.int64)[::step],
         cols=np.array(cuts, dtype=np.int64)[::step],
         width_sum=sums[::step],
         width_max=widest[::step],
         channels=tuple(members[::step]),
+        first_of_groups=np.append(True, whose[1:] != whose[:-1])[: len(cuts)],
     )
 
 

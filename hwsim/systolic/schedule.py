@@ -57,6 +57,16 @@ class LayerSchedule:
             "ofmap_sram_writes": int(self.steps.ofmap_values.sum()),
         }
 
+    def turns_that_read(self, ifmap_stays: bool) -> list[bool]:
+        """Of each (block, chunk), whether its ifmap must be brought in. With stationary inputs a
+        chunk serves all blocks of its group; ifmap_stays: so it does, whatever the dataflow."""
+        chunks = int(self.steps.chunk.max(initial=0)) + 1
+        reads = np.zeros((len(self.blocks.cols), chunks), dtype=bool)
+        reads[self.steps.block[self.steps.opens], self.steps.chunk[self.steps.opens]] = True
+        if ifmap_stays:
+            reads &= self.blocks.first_of_groups[:, None]
+        return reads.ravel().tolist()
+
     def timing_steps(
         self,
         from_chip: bool = False,

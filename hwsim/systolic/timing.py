@@ -272,7 +272,8 @@ class _Machine:
             free = later(free, ready)
             begin = later(self.fetch_end, free * link.ticks_per_cycle)
             self.fetch_end = begin + step.tile_rows * link.ticks_per_cycle
-        else:
+        else:  # no bits: the weights are on chip
             begin = later(self.fetch_end, free * link.ticks_per_cycle)
-            self.fetch_end = self.weights.transfer(step.fetch_bits, begin, False)
+            bits = step.fetch_bits
+            self.fetch_end = self.weights.transfer(bits, begin, False) if bits else begin
         self.tile_there = link.cycle(self.fetch_end)
