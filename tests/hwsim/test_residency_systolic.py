@@ -44,7 +44,8 @@ def branches(channels: int, size: int, kernel: int = 3) -> LayerGraph:
     joined = vector("joined", "concat", (a, b, c), 3 * channels)
     d = conv("d", joined, channels, kernel)
     e = conv("e", joined, channels, 1)
-    vector("sum", "add", (vector("mix", "add", (d, e), channels), image), channels)
+    twice = vector("twice", "add", (e, e), channels)
+    vector("sum", "add", (vector("mix", "add", (d, twice), channels), image), channels)
     return LayerGraph("branches", tuple(layers), ("sum",))
 
 
