@@ -49,8 +49,8 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"kl": kl_loss, "logi
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to train. epochs: passes over the images. rate: Adam's learning rate, at first: about
-    the part of its step that a weight moves at an update; it falls to zero along a cosine.
+    """How to train. epochs: passes over the images. rate: Adam's highest learning rate: about the
+    part of its step that a weight moves at an update; steps and biases move a tenth of it.
     batch: images an update. loss: "kl" or "logits". shift: random moves of an image, pixels in
     both directions, the edge repeated. flip: mirror every second image. held_out: part of the
     images kept for choosing the epoch. Raises ValueError for values that make no sense.
@@ -73,8 +73,8 @@ class Schedule:
                 raise ValueError(
                     f"fine-tuning: {name} must be at least {least}, got {getattr(self, name)}"
                 )
-        if not (math.isfinite(self.rate) and self.rate > 0):
-            raise ValueError(f"fine-tuning: rate must be a number above 0, got {self.rate}")
+        if not 0 < self.rate <= 1:
+            raise ValueError(f"fine-tuning: rate must lie above 0 and up to 1, got {self.rate}")
         if not 0 < self.held_out < 1:
             raise ValueError(f"fine-tuning: held_out must lie between 0 and 1, got {self.held_out}")
 
@@ -155,6 +155,12 @@ def moved(images: Tensor, schedule: Schedule, generator: torch.Generator) -> Ten
     return images
 
 
+def learning_rate(rate: float, done: int, updates: int) -> float:
+    """After `done` of all updates: up to `rate` in the first twentieth, then down a cosine."""
+    warm = updates / 20
+    return rate * min(1.0, (done + 1) / warm) * 0.5 * (1 + math.cos(math.pi * done / updates))
+
+
 class _Adam:
     """Kingma and Ba, ICLR 2015, on named tensors, its state open for checkpoints."""
 
@@ -216,6 +222,8 @@ def finetune(
     state = state or _first(schedule, leaves)
     if not state.history:
         first = _held_out_loss(student, held_out, schedule, device)
+        if not math.isfinite(first):
+            raise ValueError(f"fine-tuning: the loss of the network given is {first}")
         state.history.append(Epoch(0, math.nan, first, 0.0))
     student.load(state.leaves)
     optimiser = _Adam(leaves, state)
@@ -233,17 +241,17 @@ def finetune(
             with torch.no_grad():
                 wanted = student.network.run(batch)
             loss = LOSSES[schedule.loss](student(batch), wanted)
-            if not loss.isfinite():
+            value = float(loss.detach())
+            if not math.isfinite(value):
                 raise ValueError(
-                    f"fine-tuning: the loss became {float(loss)} in epoch {number}; lower the "
+                    f"fine-tuning: the loss became {value} in epoch {number}; lower the "
                     f"learning rate ({schedule.rate:g})"
                 )
             loss.backward()
             done = (number - 1) * updates + i
-            rate = schedule.rate * 0.5 * (1 + math.cos(math.pi * done / whole))
-            optimiser.step(rate, done + 1)
+            optimiser.step(learning_rate(schedule.rate, done, whole), done + 1)
             student.keep_signs()
-            total += float(loss.detach())
+            total += value
             if progress:
                 progress("finetune", done + 1, whole)
         after = _held_out_loss(student, held_out, schedule, device)

@@ -21,7 +21,8 @@ from quant.network import FoldedLayer, Network, Parameters
 from quant.quantizer import ActivationQuantizer, DeadZoneQuantizer
 
 _LEAST_RATIO = 0.05  # of a step to where it began: it must keep its sign
-_ROOM = 0.49  # of a step, between a weight's start and its level, so that no code moves at once
+_ROOM = 0.2  # of a step, at most, from a weight's start to its level: nearer to the next one, codes
+# that error-feedback rounding has chosen together would move one by one at the first updates
 
 
 class _Weights:
