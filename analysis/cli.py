@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -100,9 +101,35 @@ def size_bits(text: str) -> int:
     from hwsim.schema import parse_quantity
 
     try:
-        return int(parse_quantity(text, "bit"))
+        bits = parse_quantity(text, "bit")
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if bits < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1 bit, got {text!r}")
+    return int(bits)
+
+
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_PICOJOULE = {"J": 1e12, "mJ": 1e9, "uJ": 1e6, "nJ": 1e3}
+
+
+def latency_seconds(text: str) -> float:
+    """'2ms' or '2 ms' to seconds."""
+    return _amount(text, _SECONDS, "2ms")
+
+
+def energy_picojoule(text: str) -> float:
+    """'3mJ' or '3 mJ' to picojoules."""
+    return _amount(text, _PICOJOULE, "3mJ")
+
+
+def _amount(text: str, units: dict[str, float], example: str) -> float:
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z]+)\s*", text)
+    if not match or match[2] not in units or not float(match[1]) > 0:
+        raise argparse.ArgumentTypeError(
+            f"expected an amount above 0 in {', '.join(units)}, such as {example}, got {text!r}"
+        )
+    return float(match[1]) * units[match[2]]
 
 
 def _sources(parser: Parser, images: bool = True) -> None:
@@ -120,9 +147,10 @@ def _sources(parser: Parser, images: bool = True) -> None:
 
 
 def _measuring(parser: Parser) -> None:
-    parser.add_argument("--rounding", choices=("feedback", "nearest"), default="feedback",
-                        help="feedback lowers the distortion, nearest is fast "
-                        "(default feedback)")  # fmt: skip
+    parser.add_argument("--rounding", choices=("sequential", "feedback", "nearest"),
+                        default="sequential", help="feedback lowers the distortion, sequential "
+                        "goes on through layers already quantised, nearest is fast "
+                        "(default sequential)")  # fmt: skip
     parser.add_argument("--rounding-images", type=positive_int, default=400, metavar="N",
                         help="images feedback is fitted on, at most (default 400)")  # fmt: skip
     parser.add_argument("--calibration", type=positive_int, default=96, metavar="N",
@@ -193,6 +221,10 @@ def _allocate(parser: Parser) -> None:
                         help="all weights with their metadata, such as 4MB")  # fmt: skip
     parser.add_argument("--joint-bits", type=size_bits, metavar="SIZE",
                         help="one budget over weights and activations together")  # fmt: skip
+    parser.add_argument("--latency", type=latency_seconds, metavar="TIME",
+                        help="at most, on --on, as simulated; such as 2ms")  # fmt: skip
+    parser.add_argument("--energy", type=energy_picojoule, metavar="ENERGY",
+                        help="at most, on --on, as simulated; such as 3mJ")  # fmt: skip
     parser.add_argument("--on", metavar="ACCEL", help="keep each layer on this chip")
     parser.add_argument("--model", help="the network, for --on (default: named by the curves)")
     parser.add_argument("--batch", type=batch_size, default=1, help="for --on (default 1)")
@@ -207,8 +239,11 @@ def _allocate(parser: Parser) -> None:
 
 def _evaluate(parser: Parser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
-    parser.add_argument("--bits", required=True, metavar="B",
-                        help="an int, a pair such as W4A8, or an allocation file")  # fmt: skip
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--bits", metavar="B",
+                      help="an int, a pair such as W4A8, or an allocation file")  # fmt: skip
+    what.add_argument("--packed", metavar="FILE",
+                      help="a packed network, from pack or finetune")  # fmt: skip
     parser.add_argument("--curves", metavar="FILE",
                         help="take the quantisers from these curves")  # fmt: skip
     _sources(parser)
@@ -216,6 +251,43 @@ def _evaluate(parser: Parser) -> None:
     parser.add_argument(
         "--json", type=output_file, metavar="FILE", help="write the result; - for standard output"
     )
+
+
+def _pack(parser: Parser) -> None:
+    parser.add_argument("model", help=MODEL_HELP)
+    parser.add_argument("--bits", required=True, metavar="B",
+                        help="an int, a pair such as W4A8, or an allocation file")  # fmt: skip
+    parser.add_argument("--curves", metavar="FILE",
+                        help="take the quantisers from these curves")  # fmt: skip
+    parser.add_argument("-o", "--output", type=output_file, required=True, metavar="FILE",
+                        help="packed network (.safetensors)")  # fmt: skip
+    _sources(parser)
+    _measuring(parser)
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write its sizes; - for standard output"
+    )
+
+
+def _finetune(parser: Parser) -> None:
+    _pack(parser)
+    parser.add_argument("--epochs", type=positive_int, default=20, metavar="N",
+                        help="passes over the images (default 20)")  # fmt: skip
+    parser.add_argument("--lr", type=float, default=0.01, metavar="RATE",
+                        help="about the steps a weight moves an update (default 0.01)")  # fmt: skip
+    parser.add_argument("--batch", type=batch_size, default=32, metavar="N",
+                        help="images an update (default 32)")  # fmt: skip
+    parser.add_argument("--loss", choices=("kl", "logits"), default="kl",
+                        help="distance from the float network (default kl)")  # fmt: skip
+    parser.add_argument("--training", type=positive_int, metavar="N",
+                        help="images to train on, at most (default all that are not "
+                        "evaluated on)")  # fmt: skip
+    parser.add_argument("--shift", type=natural, default=0, metavar="PIXELS",
+                        help="shift images at random, up to so far (default 0)")  # fmt: skip
+    parser.add_argument("--flip", action="store_true", help="mirror half of the images at random")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                        help="where to train (default cuda where there is one)")  # fmt: skip
+    parser.add_argument("--resume", action="store_true",
+                        help="go on from the checkpoint beside the output")  # fmt: skip
 
 
 def _models(parser: Parser) -> None:
@@ -252,6 +324,8 @@ COMMANDS = {
     "curves": (_curves, "rate-distortion curves of every channel"),
     "allocate": (_allocate, "bit widths from curves, under a budget"),
     "evaluate": (_evaluate, "accuracy of a network at given widths"),
+    "pack": (_pack, "write a quantised network as the bits that a chip would store"),
+    "finetune": (_finetune, "recover accuracy at given widths by training on images"),
     "mappings": (_mappings, "the best row-stationary mappings of a layer"),
     "models": (_models, "networks that there are"),
     "accelerators": (_accelerators, "accelerators that there are"),
@@ -299,8 +373,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = [line.strip() for line in str(error).splitlines()]
         print(f"chipfit: error: {' '.join(filter(None, lines))}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
-        print("chipfit: interrupted; nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        kept = str(interruption) or "nothing was written"
+        print(f"chipfit: interrupted; {kept}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of standard output has gone: not our mistake
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

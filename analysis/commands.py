@@ -16,9 +16,11 @@ from hwsim.files import write_atomically
 
 if TYPE_CHECKING:
     from analysis.sources import ImageSets
+    from quant.apply import QuantizedNetwork
     from quant.budget import Kind
     from quant.curves import RDCurves
     from quant.network import Network
+    from quant.target import Target
 
 DEFAULT_ACCELERATORS = ("tpu_v1", "eyeriss_v1")
 
@@ -74,7 +76,7 @@ def simulate(options: Namespace) -> None:
 def _image_sets(options: Namespace, network: Network) -> ImageSets:
     from analysis.sources import load_image_sets
 
-    fitting = options.rounding_images if options.rounding == "feedback" else 0
+    fitting = options.rounding_images if options.rounding != "nearest" else 0
     return load_image_sets(
         options.model, network, options.images, options.calibration, fitting, options.seed
     )
@@ -120,7 +122,7 @@ def _load_curves(name: str) -> RDCurves:
         return RDCurves.load(name)
     network = load_network(EMBEDDED, None)
     images = load_image_sets(EMBEDDED, network, None, 96, 400, 0)
-    return measure_curves(network, images, rounding="feedback", probes=2)[0]
+    return measure_curves(network, images, rounding="sequential", probes=2)[0]
 
 
 def _least(options: Namespace, weight_bits: float | None) -> dict[Kind, int]:
@@ -135,15 +137,35 @@ def _least(options: Namespace, weight_bits: float | None) -> dict[Kind, int]:
     return least
 
 
+def _targets(options: Namespace) -> list[Target]:
+    from quant.target import Target
+
+    targets = []
+    if options.latency is not None:
+        targets.append(Target("latency", options.latency))
+    if options.energy is not None:
+        targets.append(Target("energy", options.energy))
+    if targets and not options.on:
+        raise ValueError(
+            f"allocate: --{targets[0].quantity} needs an accelerator to simulate: give --on"
+        )
+    return targets
+
+
 def allocate(options: Namespace) -> None:
     from analysis.sources import load_graph
     from analysis.study import input_widths, width_range
     from quant import allocate as methods
     from quant.budget import Budget
     from quant.fit import Fit, fit_caps
+    from quant.target import UNITS, Met, allocate_within
 
-    if options.bits is None and options.size is None and options.joint_bits is None:
-        raise ValueError("allocate: give a budget: --bits, --size or --joint-bits")
+    targets = _targets(options)
+    limits = (options.bits, options.size, options.joint_bits)
+    if all(limit is None for limit in limits) and not targets:
+        raise ValueError(
+            "allocate: give a budget: --bits, --size, --joint-bits, --latency or --energy"
+        )
     accelerator = load_accelerator(options.on) if options.on else None
     found = _load_curves(options.curves)
     graph = load_graph(options.model or found.network)
@@ -165,8 +187,16 @@ def allocate(options: Namespace) -> None:
         activation_widths=width_range(least["activations"]),
         metadata_bits=metadata,
     )
-    choose = methods.per_layer if options.per_layer else methods.allocate
-    allocation = choose(found, budget)
+    met: tuple[Met, ...] = ()
+    if targets:
+        assert accelerator is not None
+        within = allocate_within(
+            found, budget, graph, accelerator, targets, options.batch, by_layer=options.per_layer
+        )
+        allocation, met = within.allocation, within.met
+    else:
+        choose = methods.per_layer if options.per_layer else methods.allocate
+        allocation = choose(found, budget)
     allocation.bits.check(graph)
     if options.output:
         allocation.save(options.output)
@@ -174,9 +204,11 @@ def allocate(options: Namespace) -> None:
         f"{found.network}: {allocation.average_weight_bits:.3f} bits a weight, "
         f"{allocation.average_activation_bits:.3f} an activation; predicted distortion "
         f"{allocation.predicted_distortion:.6g}, at most {100 * allocation.relative_gap:.4f} % "
-        f"above the best (lower bound {allocation.lower_bound:.6g})",
+        f"above the best (lower bound {allocation.lower_bound:.6g}"
+        f"{', cost as calibrated' if met else ''})",
         *(f"binds: {c.name} ({c.used_bits:,.0f} of {c.limit_bits:,.0f} bits)"
-          for c in allocation.binding),
+          for c in allocation.binding if c.name not in UNITS),
+        *(m.line for m in met),
         *(f"does not fit: {u.layer} in {u.memory} ({u.mean_bits:.2f} bits a value left)"
           for u in fit.unfit),
     ]  # fmt: skip
@@ -187,34 +219,54 @@ def allocate(options: Namespace) -> None:
         "predicted_distortion": allocation.predicted_distortion,
         "relative_gap": allocation.relative_gap,
         "unfit": [vars(u) for u in fit.unfit],
+        "targets": [m.to_json() for m in met],
     }
     _emit(options.json, summary, lines)
 
 
-def evaluate(options: Namespace) -> None:
+def _quantized(
+    options: Namespace, network: Network, images: ImageSets, progress: ProgressBars
+) -> QuantizedNetwork:
+    """The network at the widths of --bits, quantised by --curves or by the images."""
     from analysis.measuring import find_recipe, find_rounder
-    from analysis.sources import load_network
     from analysis.study import rounding_of
     from quant.apply import quantize
     from quant.curves import RDCurves
-    from quant.evaluate import evaluate as measure
 
     bits = BitWidths.parse(options.bits)
-    known = RDCurves.load(options.curves) if options.curves else None
-    network = load_network(options.model, options.weights, options.image_size)
     bits.check(network.graph)
-    images = _image_sets(options, network)
+    known = RDCurves.load(options.curves) if options.curves else None
+    rounding = options.rounding if known is None else rounding_of(known)
+    rounder = find_rounder(rounding, network, images, options.seed, progress)
+    source = known or find_recipe(network, images, options.seed, progress)
+    return quantize(network, bits, source, rounder=rounder)
+
+
+def evaluate(options: Namespace) -> None:
+    from analysis.sources import load_network
+    from quant.evaluate import evaluate as measure
+
+    if options.packed is None:
+        BitWidths.parse(options.bits)  # a mistake in it is said before the work
+    network = load_network(options.model, options.weights, options.image_size)
     with ProgressBars() as progress:
-        rounding = options.rounding if known is None else rounding_of(known)
-        rounder = find_rounder(rounding, network, images, options.seed, progress)
-        source = known or find_recipe(network, images, options.seed, progress)
-        quantized = quantize(network, bits, source, rounder=rounder)
-        floating = measure(network, None, images.evaluation, progress=progress)
-        found = measure(network, quantized, images.evaluation, progress=progress)
+        if options.packed is not None:
+            from analysis.tuning import unseen
+            from quant.codes import PackedFile, load_packed
+
+            file = PackedFile.read(options.packed)
+            quantized = load_packed(file, network)
+            judged = unseen(options.model, network, options.images, file.made_by)
+        else:
+            BitWidths.parse(options.bits).check(network.graph)
+            images = _image_sets(options, network)
+            quantized, judged = _quantized(options, network, images, progress), images.evaluation
+        floating = measure(network, None, judged, progress=progress)
+        found = measure(network, quantized, judged, progress=progress)
     data = {
         "model": options.model,
-        "bits": options.bits,
-        "average_weight_bits": bits.average_weight_bits(network.graph),
+        "bits": options.packed or options.bits,
+        "average_weight_bits": quantized.bits.average_weight_bits(network.graph),
         "float": floating.to_json(),
         "quantized": found.to_json(),
     }
@@ -225,6 +277,36 @@ def evaluate(options: Namespace) -> None:
         f"{found.distortion:.4g}, on {found.images} images"
     )
     _emit(options.json, data, [line])
+
+
+def pack(options: Namespace) -> None:
+    from analysis.sources import load_network
+    from analysis.tuning import packed
+
+    BitWidths.parse(options.bits)
+    network = load_network(options.model, options.weights, options.image_size)
+    BitWidths.parse(options.bits).check(network.graph)
+    images = _image_sets(options, network)
+    with ProgressBars() as progress:
+        quantized = _quantized(options, network, images, progress)
+    _emit(options.json, *packed(options, quantized, images))
+
+
+def finetune(options: Namespace) -> None:
+    from analysis import tuning
+    from analysis.sources import load_network
+
+    schedule = tuning.schedule(options)
+    BitWidths.parse(options.bits)
+    tuning.check_checkpoint(options)
+    network = load_network(options.model, options.weights, options.image_size)
+    BitWidths.parse(options.bits).check(network.graph)
+    images, training = tuning.training_sets(options, network)
+    with ProgressBars() as progress:
+        start = _quantized(options, network, images, progress)
+        outcome = tuning.tune(options, start, training, schedule, progress)
+        data, lines = tuning.tuned(options, start, outcome, images, training, progress)
+    _emit(options.json, data, lines)
 
 
 def mappings(options: Namespace) -> None:
