@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, Protocol
 
 from hwsim.accelerator import Memory
 from hwsim.bits import BitWidths
 from hwsim.graph import Layer, LayerGraph, Tensor
-from hwsim.residency import Problem, place
+from hwsim.residency import Problem, place, usage_bits
 
 Held = tuple[Literal["weights", "activations"], str]  # a layer's weights, or the tensor it writes
 
@@ -108,7 +108,8 @@ class Residency:
 
     tensor_bits: size of each layer's output for the whole batch. resident: tensors that stay; a
     concatenation that is only an address is there when all its parts are. extra_bits: DRAM
-    traffic that spilling costs; bound_bits: no choice has less; peak_bits: most kept at once.
+    traffic that spilling costs; bound_bits: no choice has less; peak_bits: most kept at once;
+    kept_bits: what is kept while each layer runs.
     """
 
     order: tuple[str, ...]
@@ -117,6 +118,7 @@ class Residency:
     extra_bits: int = 0
     bound_bits: int = 0
     peak_bits: int = 0
+    kept_bits: dict[str, int] = field(default_factory=dict)
 
     @property
     def gap_bits(self) -> int:
@@ -145,6 +147,7 @@ def plan_residency(
     traffic: SpillTraffic | None = None,
     in_place: bool = False,
     sizes: dict[str, int] | None = None,
+    barred: Iterable[str] = (),
 ) -> Residency:
     """The order of layers and the tensors to keep that need least DRAM traffic, then least peak.
 
@@ -152,7 +155,8 @@ def plan_residency(
     producer and read back by every reader. What leaves the network is written in any case.
     capacity_bits: of the memory, or what it has left for tensors at each layer, in the graph's
     order. traffic: what spilling costs; by default every reader reads just what it uses. sizes: of
-    the tensors in this memory, where they are not `stored_bits`. A memory that keeps nothing has 0.
+    the tensors in this memory, where they are not `stored_bits`. barred: tensors that are never
+    kept. A memory that keeps nothing has capacity 0.
     """
     live = graph.liveness
     sizes = stored_bits(graph, bits, batch) if sizes is None else sizes
@@ -174,15 +178,23 @@ def plan_residency(
         return reads + (0 if live.leaves[tensor] else spill.write_bits(layer))
 
     size = [0 if name in live.views else sizes[name] for name in live.names]
-    found = place(Problem(live, size, room, gain, in_place))
+    never = frozenset(live.index[name] for name in barred)
+    problem = Problem(live, size, room, gain, in_place, never)
+    found = place(problem)
     kept = [all(part in found.kept for part in parts) for parts in live.parts]
+    order = live.with_views(found.order)
+    usage = dict(zip(found.order, usage_bits(problem, found.order, found.kept), strict=True))
+    kept_bits, before = {}, 0
+    for name in order:  # an address changes nothing
+        before = kept_bits[name] = usage.get(live.index[name], before)
     return Residency(
-        order=live.with_views(found.order),
+        order=order,
         tensor_bits=sizes,
         resident=frozenset(name for name, here in zip(live.names, kept, strict=True) if here),
         extra_bits=found.extra_bits,
         bound_bits=found.bound_bits,
         peak_bits=found.peak_bits,
+        kept_bits=kept_bits,
     )
 
 

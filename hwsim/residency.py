@@ -32,7 +32,8 @@ class Problem:
     size[i]: bits of tensor i in the memory. room[i]: bits that the memory leaves to tensors while
     layer i runs. gain(i): DRAM bits saved by keeping tensor i; below 0 it is never kept (only a
     network input, of which the readers want less than all, can be). in_place: whether an output
-    may overwrite an input that dies, where `liveness.replaceable` says so.
+    may overwrite an input that dies, where `liveness.replaceable` says so. barred: tensors that
+    are never kept.
     """
 
     liveness: Liveness
@@ -40,6 +41,7 @@ class Problem:
     room: Sequence[int]
     gain: Callable[[int], int]
     in_place: bool = False
+    barred: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,14 @@ def place(problem: Problem, width: int = WIDTH) -> Placement:
     """
     live = problem.liveness
     sources = [i for i in live.nodes if not live.needs[i]]
-    everything = set(live.nodes) - {i for i in sources if problem.gain(i) < 0}
+    everything = set(live.nodes) - problem.barred - {i for i in sources if problem.gain(i) < 0}
     usage = usage_bits(problem, live.nodes, everything)
     order = least_peak_order(problem, everything, usage, width)
     if order != live.nodes:
         usage = usage_bits(problem, order, everything)
     if _fits(problem, order, usage):
-        return Placement(order, frozenset(everything), 0, 0, max(usage, default=0))
+        extra = sum(max(0, problem.gain(i)) for i in problem.barred)
+        return Placement(order, frozenset(everything), extra, extra, max(usage, default=0))
     return _search_all(problem, width)
 
 
@@ -183,7 +186,7 @@ def _search_all(problem: Problem, width: int) -> Placement:
 def _keep_what_is_free(problem: Problem, order: Sequence[int], kept: set[int]) -> set[int]:
     """Add tensors that gain nothing where there is room."""
     for node in order:
-        if node not in kept and problem.gain(node) == 0:
+        if node not in kept | problem.barred and problem.gain(node) == 0:
             more = kept | {node}
             if _fits(problem, order, usage_bits(problem, order, more)):
                 kept = more
@@ -208,7 +211,11 @@ class _Search:
         self.charge = dict(self.gains)  # that spilling adds when the layer runs
         for i in self.gains:
             hosts = [i, *(j for j in live.nodes if live.readers[i] >> j & 1)]
-            if self.gains[i] < 0 or problem.size[i] > min(problem.room[j] for j in hosts):
+            if (
+                self.gains[i] < 0
+                or i in problem.barred
+                or problem.size[i] > min(problem.room[j] for j in hosts)
+            ):
                 self.charge[i] = 0  # spilled in any case: counted from the start
         self.certain = sum(max(0, g) - self.charge[i] for i, g in self.gains.items() if g > 0)
 
@@ -258,7 +265,7 @@ class _Search:
         dying = [t for t in (*live.reads[node], node) if not live.readers[t] & ~done]
         dead = sum(1 << t for t in dying)
         choices = (True, False) if self.kept is None else (node in self.kept,)
-        if self.kept is None and (self.gains[node] < 0 or size > room):
+        if self.kept is None and (self.gains[node] < 0 or size > room or node in problem.barred):
             choices = (False,)
         for kept, state in states.items():
             for keep in choices:

@@ -10,12 +10,13 @@ import numpy as np
 
 from hwsim.accelerator import Accelerator, RowStationaryArray
 from hwsim.bits import BitWidths
-from hwsim.graph import Layer, LayerGraph, Vector
+from hwsim.graph import Layer, LayerGraph
 from hwsim.memory import held_bits, held_operands
 from hwsim.names import did_you_mean
-from hwsim.row_stationary.layer_stats import array_layer, vector_layer
+from hwsim.row_stationary.layer_stats import array_layer
 from hwsim.row_stationary.mapping import RsMapping, problems
 from hwsim.row_stationary.operands import FeatureMap, FeatureMaps, feature_maps
+from hwsim.row_stationary.residency import Run, joined_maps, placed_rows
 from hwsim.row_stationary.search import Found
 from hwsim.row_stationary.shape import shape_of
 from hwsim.row_stationary.task import LayerTask, layer_task, searched, width_classes
@@ -63,9 +64,10 @@ def simulate_network(
     gating (see `feature_maps`). Raises ValueError for illegal mappings, unknown layers, widths
     that are missing, a batch below 1, and an accelerator with another array.
 
-    Assumes that the chip keeps no tensor from one layer to the next: ifmaps come from DRAM and
-    ofmaps go there. Layers without multiply-accumulates run on the vector unit. All DRAM
-    channels must be one link.
+    Ifmaps come from DRAM and ofmaps go there, unless the buffer keeps tensors (see
+    `row_stationary.residency`). Layers without multiply-accumulates run on the vector unit;
+    concatenations whose parts need not move (`hwsim.liveness`) are only addresses. Rows are in
+    execution order. All DRAM channels must be one link, and filters always stream.
     """
     array = _array(accelerator)
     if batch < 1:
@@ -79,13 +81,13 @@ def simulate_network(
                 f"mappings: network {graph.name!r} has no layer {name!r} on the array"
                 f"{did_you_mean(name, mapped)}"
             )
-    maps = feature_maps(graph, accelerator, bits, known_maps)
-    rows = []
+    maps = joined_maps(graph, feature_maps(graph, accelerator, bits, known_maps), known_maps or {})
+    runs: dict[str, Run] = {}
     for layer in graph:
         if layer.kind == "input":
             continue
-        if isinstance(layer.work, Vector):
-            rows.append(vector_layer(layer, accelerator, batch, maps))
+        if layer.gemm is None:
+            runs[layer.name] = Run(layer, accelerator, batch)
             continue
         task = layer_task(layer, accelerator, bits, batch, maps)
         if layer.name in mappings:
@@ -95,12 +97,14 @@ def simulate_network(
                     f"mapping of layer {layer.name!r} ({mappings[layer.name]}) is not legal on "
                     f"{accelerator.name}: {'; '.join(wrong)}"
                 )
-            rows.append(array_layer(layer, task, [task.simulate(mappings[layer.name])]))
+            found = [task.simulate(mappings[layer.name])]
+            runs[layer.name] = Run(layer, accelerator, batch, task, found)
             continue
-        rows.append(_best_layer(layer, task))
+        runs[layer.name] = _best_layer(layer, task, batch)
+    rows, gap_bits = placed_rows(graph, accelerator, bits, batch, maps, runs)
     rows = _whole_operands(rows, graph, accelerator, bits, batch)
     return NetworkStats(
-        graph.name, accelerator.name, batch, accelerator.clock, array.pes, tuple(rows)
+        graph.name, accelerator.name, batch, accelerator.clock, array.pes, tuple(rows), gap_bits
     )
 
 
@@ -109,10 +113,12 @@ def _whole_operands(
 ) -> list[LayerStats]:
     """Where a memory is to hold whole layers, what is required is the layer's whole operands, by
     which widths are capped; the mapping's tile, which always fits, becomes a detail."""
+    inputs = [layer.name for layer in graph if layer.kind == "input"]
+    order = [*inputs, *(row.name for row in rows)]
     for memory in accelerator.memory:
         if memory.fit != "layer":
             continue
-        held = held_operands(graph, memory)
+        held = held_operands(graph, memory, order)
         rows = [
             replace(
                 row,
@@ -139,16 +145,24 @@ def _array(accelerator: Accelerator) -> RowStationaryArray:
             f"accelerator {accelerator.name!r}: a row-stationary array has one DRAM channel, got "
             f"{len(accelerator.dram)}"
         )
+    if accelerator.weight_store is not None:
+        raise ValueError(
+            f"accelerator {accelerator.name!r}: memory {accelerator.weight_store.name!r} has "
+            f"keeps_weights; on a row-stationary array filters stream in every pass: leave it out"
+        )
     return accelerator.array
 
 
-def _best_layer(layer: Layer, task: LayerTask) -> LayerStats:
+def _best_layer(layer: Layer, task: LayerTask, batch: int) -> Run:
     """The layer as a whole, or its filters of like width apart when that takes fewer cycles."""
     if not task.weight_bits.any():
-        return array_layer(layer, task, [])
-    whole = array_layer(layer, task, [searched(task, 1)[0]])
+        return Run(layer, task.accelerator, batch, task)
+    whole = [searched(task, 1)[0]]
     parts = width_classes(task)
     if len(parts) < 2:
-        return whole
-    apart = array_layer(layer, task, [searched(part, 1)[0] for part in parts], parts)
-    return min(whole, apart, key=lambda stats: stats.cycles)
+        return Run(layer, task.accelerator, batch, task, whole)
+    apart = [searched(part, 1)[0] for part in parts]
+    cycles = [array_layer(layer, task, whole).cycles, array_layer(layer, task, apart, parts).cycles]
+    if cycles[1] < cycles[0]:
+        return Run(layer, task.accelerator, batch, task, apart, parts)
+    return Run(layer, task.accelerator, batch, task, whole)

@@ -242,6 +242,9 @@ def test_no_layer_is_free_and_totals_are_sums(accelerator: Accelerator, batch: i
     stats = simulate_network(graph, accelerator, BitWidths(8, 8), batch)
     assert [row.name for row in stats.layers] == [layer.name for layer in graph][1:]
     for row, layer in zip(stats.layers, graph.layers[1:], strict=True):
+        if layer.name in graph.liveness.views:
+            assert (row.cycles, row.dram_bits, row.energy_pj) == (0, 0, 0)
+            continue
         assert row.cycles > 0
         assert row.dram_read_bits > 0
         assert row.dram_write_bits > 0
