@@ -116,6 +116,7 @@ def _onnx_network(path: str, weights: str | None, image_size: int | None) -> Net
     module, shapes = module_from_onnx(path, image_size, weights=True)
     if len(shapes) != 1 or len(shapes[0]) != 4:
         raise ValueError(f"model {path!r}: expected one input of images (1, C, H, W), got {shapes}")
+    module.plan_for(2)  # says now, rather than after the calibration, if it takes one image alone
     return Network(module, shapes[0][1:], Path(path).stem)
 
 

@@ -123,6 +123,10 @@ class OnnxModule(Scope):
                 f"{file.path}: node {self.plan.approximate[0]!r} resizes in a way that torch does "
                 f"not compute exactly; the network can be simulated but not run"
             )
+        # tells `export` the device of a network without weights
+        self.register_parameter(
+            "device_", nn.Parameter(torch.empty(0, device=None if weights else "meta"))
+        )
         for value in _constants(self.plan):
             if value.name not in self._held:
                 self._hold(value)
@@ -131,11 +135,9 @@ class OnnxModule(Scope):
             step.node.outputs[0]: self._scope(paths[id(step)]) for step in self.plan.steps
         }
         self._elsewhere = Scope()  # for steps that do nothing for one image, such as an expand
-        if weights:
-            self._plan_for(2)  # says now whether it can be run on several images at once
 
     def forward(self, *inputs: Any) -> Any:
-        plan = self._plan_for(len(inputs[0]))
+        plan = self.plan_for(len(inputs[0]))
         found: dict[int, Any] = {
             id(value): tensor for value, tensor in zip(plan.inputs, inputs, strict=True)
         }
@@ -148,8 +150,11 @@ class OnnxModule(Scope):
         outputs = tuple(self._tensor(value, found) for value in plan.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _plan_for(self, batch: int) -> Plan:
-        """The plan for a batch: shapes that the file computes depend on it."""
+    def plan_for(self, batch: int) -> Plan:
+        """The plan for a batch, on which the shapes that the file computes depend.
+
+        Raises ValueError if the file is made for one image at a time.
+        """
         if batch not in self._plans:
             shapes = [(batch, *shape[1:]) for shape in self.shapes]
             try:
