@@ -86,8 +86,8 @@ def mac_pj(
 
 def energy_table(accelerator: Accelerator) -> dict[str, float]:
     """pJ of a bit read or written in every place that stores or carries bits."""
-    places = [*accelerator.memory, *accelerator.dram]
-    table = {place.name: float(place.energy) for place in places}
+    table = {memory.name: float(memory.energy) for memory in accelerator.memory}
+    table |= {dram.name: float(dram.energy) for dram in accelerator.dram}
     if isinstance(accelerator.array, RowStationaryArray):
         table["spad"] = accelerator.array.spad_energy
         table["network"] = accelerator.array.network_energy

@@ -69,11 +69,13 @@ class _LayerPlan:
 
 @dataclass(frozen=True)
 class _Traffic:
-    """DRAM bits of one layer: the weight channel's, and both directions of the other."""
+    """DRAM bits of one layer: the weight channel's, and both directions of the other; of its reads
+    those of a product's second operand."""
 
     weight_reads: int
     reads: int
     writes: int
+    second_reads: int
 
 
 class _Planner:
@@ -187,8 +189,8 @@ class _Planner:
     def _write_values(self, layer: Layer) -> list[int]:
         cut = self.cuts[layer.name]
         channels = cut.gemm.groups * cut.gemm.columns
-        if not len(cut.schedule.steps):
-            return []
+        if not len(cut.schedule.steps):  # all channels dropped: constants, but they are read
+            return [layer.output.values * self.batch]
         return chunk_write_values(
             cut.schedule.blocks, channels, cut.pixels, cut.schedule.chunk_rows
         )
@@ -251,18 +253,20 @@ class _Planner:
         cut = self.cuts[layer.name]
         schedule, first = cut.schedule, layer.inputs[0].name
         staged: tuple[Task, ...] = ()
+        if not len(schedule.steps):
+            writes_all = self.write_bits(layer) if self.leaves(layer) else 0
+            return _LayerPlan((VectorTask(after, 0, write_bits=writes_all),), schedule)
         if isinstance(layer.work, Matmul) and (spilled := self.spilled(layer.inputs[-1].name)):
             second = layer.inputs[-1]  # brought back whole before the product begins
             bits = self.moved_bits(second.name, spilled, second.values * self.batch)
             staged = (VectorTask(after, 0, read_bits=bits),)
             after = (len(self.tasks),)
         reads = writes = None
-        if len(schedule.steps):
-            if spilled := self.spilled(first):
-                reads = [self.moved_bits(first, spilled, v) for v in self._read_values(layer)]
-            if self.leaves(layer):
-                name = [layer.name]
-                writes = [self.moved_bits(layer.name, name, v) for v in self._write_values(layer)]
+        if spilled := self.spilled(first):
+            reads = [self.moved_bits(first, spilled, v) for v in self._read_values(layer)]
+        if self.leaves(layer):
+            name = [layer.name]
+            writes = [self.moved_bits(layer.name, name, v) for v in self._write_values(layer)]
         # a second operand comes from the buffer, never over the weights' channel
         from_chip = isinstance(layer.work, Matmul)
         streamed = schedule
@@ -281,15 +285,17 @@ class _Planner:
     def traffic(self, plan: _LayerPlan, weights: Link, activations: Link) -> _Traffic:
         """Bits over both DRAM channels, whole bursts."""
         moved = activations.moved_bits
-        fetched = reads = writes = 0
+        fetched = reads = writes = second = 0
         for task in plan.tasks:
+            if plan.schedule is not None and isinstance(task, VectorTask):
+                second += moved(task.read_bits)
             if isinstance(task, ArrayTask):
                 fetches = [s.fetch_bits for s in task.steps if s.fetch_bits and not s.from_chip]
                 fetched += sum(weights.moved_bits(bits) for bits in fetches)
             for step in [task] if isinstance(task, VectorTask) else task.steps:
                 reads += moved(step.read_bits)
                 writes += moved(step.write_bits)
-        return _Traffic(fetched, reads, writes)
+        return _Traffic(fetched, reads, writes, second)
 
     def onchip_bits(self, layer: Layer, plan: _LayerPlan) -> dict[Part, int]:
         """Bits read and written in each memory, by data type.
@@ -370,9 +376,12 @@ class _Planner:
         moved = {
             **onchip,
             (weights, "weights"): traffic.weight_reads,
-            (activations, "ifmap"): traffic.reads,
+            (activations, "ifmap"): traffic.reads - traffic.second_reads,
             (activations, "ofmap"): traffic.writes,
         }
+        if traffic.second_reads:
+            stationary = (activations, "weights")
+            moved[stationary] = moved.get(stationary, 0) + traffic.second_reads
         operations = layer.work.operations * self.batch if isinstance(layer.work, Vector) else 0
         if layer.name in self.live.views:
             operations = 0
