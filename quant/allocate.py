@@ -33,14 +33,20 @@ def allocate(curves: RDCurves, budget: Budget) -> Allocation:
     """
     problem = build(curves, budget)
     check_feasible(problem)
-    bits, multipliers, bound = _solve(problem)
-    return _allocation(curves, problem, bits, multipliers, bound)
+    return to_allocation(curves, problem, *solve(problem))
 
 
 def per_layer(curves: RDCurves, budget: Budget) -> Allocation:
     """The best with one width per layer, by the same method: what finer granularity is held
     against. Its lower bound holds for one width per layer. Raises as `allocate` does.
     """
+    problem = layer_problem(curves, budget)
+    check_feasible(problem)
+    return to_allocation(curves, problem, *solve(problem))
+
+
+def layer_problem(curves: RDCurves, budget: Budget) -> Problem:
+    """The problem in which an item is all channels of a layer together."""
     layers = RDCurves(
         network=curves.network,
         weights=tuple(
@@ -50,10 +56,7 @@ def per_layer(curves: RDCurves, budget: Budget) -> Allocation:
         activations=curves.activations,
     )
     channels = np.array([c.channels for c in curves.weights], dtype=np.float64)
-    problem = build(layers, budget, metadata_bits=budget.metadata_bits * channels)
-    check_feasible(problem)
-    bits, multipliers, bound = _solve(problem)
-    return _allocation(curves, problem, bits, multipliers, bound)
+    return build(layers, budget, metadata_bits=budget.metadata_bits * channels)
 
 
 def equal_widths(
@@ -84,11 +87,11 @@ def equal_widths(
             activation_total_bits=float(rates[~is_weight].sum()) if curves.activations else None,
         ),
     )
-    _, multipliers, bound = _solve(problem)
-    return _allocation(curves, problem, bits, multipliers, bound)
+    _, multipliers, bound = solve(problem)
+    return to_allocation(curves, problem, bits, multipliers, bound)
 
 
-def _solve(problem: Problem) -> tuple[np.ndarray, np.ndarray, float]:
+def solve(problem: Problem) -> tuple[np.ndarray, np.ndarray, float]:
     """Widths of all items, multipliers of all limits, and the lower bound."""
     found = find_prices(problem)
     bound = problem.dual_value(found.multipliers)
@@ -112,31 +115,25 @@ def _solve(problem: Problem) -> tuple[np.ndarray, np.ndarray, float]:
     return bits, found.multipliers, bound
 
 
-def _allocation(
+def to_allocation(
     curves: RDCurves,
     problem: Problem,
     bits: np.ndarray,
     multipliers: np.ndarray,
     bound: float,
 ) -> Allocation:
+    """An answer in the nouns of the project. bits: (items,) widths."""
     rates, distortions = problem.rates(bits), problem.distortions(bits)
     is_weight = np.array([kind == "weights" for kind, _ in problem.keys])
-    widths: dict[str, dict[str, np.ndarray]] = {"weights": {}, "activations": {}}
-    for g, (kind, name) in enumerate(problem.keys):
-        chosen = bits[problem.items_of(g)].astype(np.int64)
-        if kind == "weights":  # one item may stand for all channels of its layer
-            channels = curves.weights[g].channels
-            widths[kind][name] = np.broadcast_to(chosen, (channels,)).copy()
-        else:
-            widths[kind][name] = chosen[0]
     budgets = [j for j, name in enumerate(problem.names) if name in (*KINDS, "total")]
     slopes = multipliers[budgets] @ problem.rows[budgets]
     used = problem.rows @ rates / problem.scale
+    kept = np.add.reduceat((bits > 0).astype(np.int64), problem.start[:-1])
     weight_distortion = float(distortions[is_weight].sum())
     activation_distortion = float(distortions[~is_weight].sum())
     return Allocation(
         network=curves.network,
-        bits=BitWidths(**widths),
+        bits=widths_of(curves, problem, bits),
         weight_slope=float(slopes[is_weight].max(initial=0.0)),
         activation_slope=float(slopes[~is_weight].max(initial=0.0)),
         weight_values=curves.weight_values,
@@ -156,4 +153,18 @@ def _allocation(
                 strict=True,
             )
         ),
+        metadata_bits=float(kept @ problem.metadata_bits),
     )
+
+
+def widths_of(curves: RDCurves, problem: Problem, bits: np.ndarray) -> BitWidths:
+    """BitWidths from (items,) widths."""
+    widths: dict[str, dict[str, np.ndarray]] = {"weights": {}, "activations": {}}
+    for g, (kind, name) in enumerate(problem.keys):
+        chosen = bits[problem.items_of(g)].astype(np.int64)
+        if kind == "weights":  # one item may stand for all channels of its layer
+            channels = curves.weights[g].channels
+            widths[kind][name] = np.broadcast_to(chosen, (channels,)).copy()
+        else:
+            widths[kind][name] = chosen[0]
+    return BitWidths(**widths)

@@ -38,6 +38,8 @@ class Allocation:
     budgets alone; a cap that binds adds its multiplier for its members.
     weight_distortion, activation_distortion: predicted by the curves, which add up.
     lower_bound: no widths that keep the same constraints have less predicted distortion.
+    metadata_bits: the part of weight_rate_bits that is scales and width codes, where the budget
+    counted them.
     """
 
     network: str
@@ -52,6 +54,7 @@ class Allocation:
     activation_distortion: float
     lower_bound: float
     constraints: tuple[Constraint, ...] = ()
+    metadata_bits: float = 0.0
 
     @property
     def predicted_distortion(self) -> float:
@@ -65,8 +68,9 @@ class Allocation:
 
     @property
     def average_weight_bits(self) -> float:
-        """Bits a weight, with the metadata that the budget counted."""
-        return self.weight_rate_bits / self.weight_values if self.weight_values else 0.0
+        """Bits a weight, without the metadata beside it."""
+        own = self.weight_rate_bits - self.metadata_bits
+        return own / self.weight_values if self.weight_values else 0.0
 
     @property
     def average_activation_bits(self) -> float:
