@@ -152,7 +152,7 @@ def run_study(
     request: Request,
     *,
     curves: RDCurves | None = None,
-    rounding: str = "feedback",
+    rounding: str = "sequential",
     probes: int = 2,
     seed: int = 0,
     progress: Progress | None = None,

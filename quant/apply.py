@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from hwsim.graph import Layer
 from quant.calibration import Recipe, calibrate
 from quant.curves import RDCurves
 from quant.images import LabelledImages
-from quant.network import Network, Parameters
+from quant.network import FoldedLayer, Network, Parameters
 from quant.quantizer import ActivationQuantizer, DeadZoneQuantizer
-from quant.sweep import NEAREST, Rounder
+from quant.sweep import NEAREST, NetworkRounder, Rounder
+
+Found = Mapping[str, tuple[DeadZoneQuantizer, Tensor, Tensor]]  # quantiser, weight, bias
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,10 @@ class QuantizedNetwork:
     def __call__(self, images: Tensor) -> Tensor:
         """images (batch, channels, height, width) -> logits (batch, classes)."""
         with torch.inference_mode():
-            return self.network.run(images, self.parameters, at_output=self._rounded)
+            return self.network.run(images, self.parameters, at_output=self.rounded)
 
-    def _rounded(self, name: str, x: Tensor) -> Tensor:
+    def rounded(self, name: str, x: Tensor) -> Tensor:
+        """A layer's output tensor, rounded."""
         quantizer = self.activations[name]
         if isinstance(quantizer, ActivationQuantizer):
             return quantizer(x)
@@ -74,14 +78,31 @@ def quantize(
         _check_same(network, recipe, source.network)
     else:
         recipe = calibrate(network, source, seed=seed)
-    parameters, weights = {}, {}
-    for name, folded in network.layers.items():
-        widths = torch.from_numpy(bits.weight(folded.layer))
-        weights[name], weight = rounder(folded, widths, recipe)
-        shift = recipe.mean_shift(folded.layer, weight - folded.weight)
-        parameters[name] = (weight, folded.bias - shift)
     activations = {layer.name: _quantizers(layer, bits, recipe) for layer in network.graph}
-    return QuantizedNetwork(network, bits, parameters, weights, activations)
+    widths = {
+        name: torch.from_numpy(bits.weight(folded.layer)) for name, folded in network.layers.items()
+    }
+    bare = QuantizedNetwork(network, bits, {}, {}, activations)
+    if isinstance(rounder, NetworkRounder):
+        found: Found = rounder.whole(widths, recipe, bare.rounded)
+    else:
+        found = {
+            name: _on_its_own(folded, widths[name], recipe, rounder)
+            for name, folded in network.layers.items()
+        }
+    return replace(
+        bare,
+        parameters={name: (weight, bias) for name, (_, weight, bias) in found.items()},
+        weights={name: quantizer for name, (quantizer, _, _) in found.items()},
+    )
+
+
+def _on_its_own(
+    folded: FoldedLayer, bits: Tensor, recipe: Recipe, rounder: Rounder
+) -> tuple[DeadZoneQuantizer, Tensor, Tensor]:
+    """Quantiser, weight and bias of a layer, its mean corrected for its own error."""
+    quantizer, weight = rounder(folded, bits, recipe)
+    return quantizer, weight, folded.bias - recipe.mean_shift(folded.layer, weight - folded.weight)
 
 
 def _quantizers(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hwsim.names import did_you_mean
 from quant.calibration import Progress, Recipe, one_by_one
 from quant.images import LabelledImages
 from quant.network import FoldedLayer, Network
@@ -22,7 +23,13 @@ from quant.sweep import NEAREST, Rounder
 _SAMPLES_PER_COLUMN = 8  # patches for every entry of a patch, at least; more changes little
 _SAMPLES = 16384  # patches of a layer, at least, as far as the images have them
 _BLOCK = 128  # columns that are finished before the rest hears of their errors
+ROUNDINGS = ("sequential", "feedback", "nearest")
 MAX_COLUMNS = 8192  # beyond, the covariance would take gigabytes: nearest rounding
+
+
+def samples_wanted(size: int) -> int:
+    """Patches that the statistics of a layer of `size` columns are taken from, if there are."""
+    return max(_SAMPLES_PER_COLUMN * size, _SAMPLES)
 
 
 def input_covariances(
@@ -45,7 +52,7 @@ def input_covariances(
         groups, size = patch_shape(layer)
         if size > MAX_COLUMNS:
             return
-        wanted = -(-max(_SAMPLES_PER_COLUMN * size, _SAMPLES) // len(images))
+        wanted = -(-samples_wanted(size) // len(images))
         columns = patches(layer, x)
         if columns.shape[2] > wanted:
             chosen = torch.randperm(columns.shape[2], generator=generator)[:wanted]
@@ -170,14 +177,18 @@ def make_rounder(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Rounder:
-    """The rounder called "nearest" or "feedback" (fitted on `images`).
+    """The rounder called "nearest", "feedback" or "sequential" (both fitted on `images`).
 
     Raises ValueError for another name, or if images are needed and there are none.
     """
     if rounding == "nearest":
         return NEAREST
-    if rounding != "feedback":
-        raise ValueError(f"rounding: expected nearest or feedback, got {rounding!r}")
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"rounding: no {rounding!r}{did_you_mean(rounding, ROUNDINGS)}")
     if images is None:
-        raise ValueError("rounding: feedback needs images to be fitted on")
+        raise ValueError(f"rounding: {rounding} needs images to be fitted on")
+    if rounding == "sequential":
+        from quant.sequential import Sequential  # which is built on this file
+
+        return Sequential(network, images, seed=seed, progress=progress)
     return Feedback(network, images, seed=seed, progress=progress)

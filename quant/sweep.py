@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from hwsim.names import did_you_mean
 from quant.calibration import Progress, Recipe, calibrate, one_by_one
 from quant.curves import WIDTHS, LayerCurve, RDCurves, TensorCurve
 from quant.images import LabelledImages
-from quant.network import FoldedLayer, Network
+from quant.network import AtOutput, FoldedLayer, Network
 from quant.patches import per_channel
 from quant.quantizer import ActivationQuantizer, DeadZoneQuantizer
 
@@ -37,6 +37,18 @@ class Rounder(Protocol):
     def __call__(
         self, folded: FoldedLayer, bits: Tensor, recipe: Recipe
     ) -> tuple[DeadZoneQuantizer, Tensor]: ...
+
+
+@runtime_checkable
+class NetworkRounder(Rounder, Protocol):
+    """A rounder that also rounds all layers together, once every width is known."""
+
+    def whole(
+        self, bits: Mapping[str, Tensor], recipe: Recipe, rounded: AtOutput
+    ) -> Mapping[str, tuple[DeadZoneQuantizer, Tensor, Tensor]]:
+        """{layer: (quantiser, weight (out, K), bias (out,))} at widths {layer: (out,)}; rounded:
+        rounds the activation tensors."""
+        ...
 
 
 class Nearest:

@@ -81,7 +81,7 @@ def test_every_activation_tensor_has_at_most_the_values_of_its_width(recipe):
     seen = {}
 
     def at_output(name, x):
-        seen[name] = quantized._rounded(name, x)
+        seen[name] = quantized.rounded(name, x)
         return seen[name]
 
     network.run(images, quantized.parameters, at_output=at_output)
@@ -98,8 +98,8 @@ def test_one_relu_module_at_two_nodes_gets_two_quantisers(recipe):
     counts = {}
 
     def at_output(name, x):
-        counts[name] = len(quantized._rounded(name, x).unique())
-        return quantized._rounded(name, x)
+        counts[name] = len(quantized.rounded(name, x).unique())
+        return quantized.rounded(name, x)
 
     network.run(digits.test().tensor(0, 8), quantized.parameters, at_output=at_output)
     assert counts["block1.conv1"] == 2
@@ -112,7 +112,7 @@ def test_channels_of_one_tensor_may_differ_in_width(recipe):
     widths["stem"] = np.array([8] * 23 + [1])
     quantized = quantize(network, BitWidths(16, widths), recipe)
     x = torch.rand(8, 24, 8, 8)
-    rounded = quantized._rounded("stem", x)
+    rounded = quantized.rounded("stem", x)
     assert len(rounded[:, 23].unique()) == 2
     assert torch.equal(rounded[:, :23], recipe.activation_quantizer("stem", 8)(x[:, :23]))
     assert quantized(images).shape == (8, 10)

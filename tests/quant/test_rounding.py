@@ -155,7 +155,7 @@ def test_the_quantised_network_is_closer_to_float_and_still_packs(feedback):
 def test_rounders_are_made_by_name():
     network = digits_network()
     assert make_rounder("nearest", network) is NEAREST
-    with pytest.raises(ValueError, match="expected nearest or feedback, got 'up'"):
+    with pytest.raises(ValueError, match="no 'up'; there is sequential, feedback, nearest"):
         make_rounder("up", network)
     with pytest.raises(ValueError, match="feedback needs images"):
         make_rounder("feedback", network)

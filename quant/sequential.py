@@ -1,0 +1,248 @@
+"""Feedback rounding through layers that are already quantised: all of a network, widths given.
+
+Layer by layer, in the order of computing, the float and the quantised network run side by side.
+Each layer's weights are rounded under the covariance of the inputs that it will really meet (GPTQ:
+Frantar et al., ICLR 2023), with the best of a few steps for every channel. Then two statistics of
+its output are put right, which the fixed correction foresees to first order only: its mean, by the
+bias, and half of what its slope against the float output has lost, by the step. Matched means alone
+flatten the network: errors before a ReLU look like a higher mean behind it, and correcting that
+takes from the activations that matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quant.calibration import Progress, Recipe, one_by_one
+from quant.images import LabelledImages
+from quant.network import AtOutput, FoldedLayer, Network, Walk
+from quant.patches import patch_shape, patches
+from quant.quantizer import DeadZoneQuantizer
+from quant.rounding import (
+    MAX_COLUMNS,
+    Feedback,
+    feedback_factor,
+    round_with_feedback,
+    samples_wanted,
+)
+
+STEP_RATIOS = (0.84, 0.92, 1.0, 1.08)  # to the recipe's steps, tried for every channel
+SLOPE_RESTORED = 0.5  # of the lost slope, as an exponent; 0.5 did best of 0, 0.5 and 1
+_LEAST_CORRELATION = 0.5  # of float and quantised output, for their slope to mean anything
+
+
+@dataclass
+class Statistics:
+    """Sums over sampled positions of one layer: x, input patches of the quantised network, and r,
+    what the float network gives at the layer's output beyond the same weights on x.
+
+    squares: (groups, K, K) of x x', cross: (groups, out, K) of r x'; both empty for layers of more
+    than MAX_COLUMNS. inputs, residuals, powers: of x, r, r**2, (groups, K or out, 1).
+    """
+
+    squares: Tensor
+    cross: Tensor
+    inputs: Tensor
+    residuals: Tensor
+    powers: Tensor
+    count: int = 0
+
+    @classmethod
+    def zeros(cls, folded: FoldedLayer) -> Statistics:
+        groups, size = patch_shape(folded.layer)
+        outs = len(folded.weight) // groups
+        kept = size if size <= MAX_COLUMNS else 0
+        shapes = ((kept, kept), (outs, kept), (size, 1), (outs, 1), (outs, 1))
+        zeros = [folded.weight.new_zeros(groups, *shape) for shape in shapes]
+        return cls(zeros[0], zeros[1], zeros[2], zeros[3], zeros[4])
+
+    def add(self, x: Tensor, residual: Tensor) -> None:
+        """x (groups, K, n), residual (groups, out, n)."""
+        if self.squares.numel():
+            self.squares.baddbmm_(x, x.transpose(1, 2))
+            self.cross.baddbmm_(residual, x.transpose(1, 2))
+        self.inputs += x.sum(2, keepdim=True)
+        self.residuals += residual.sum(2, keepdim=True)
+        self.powers += residual.square().sum(2, keepdim=True)
+        self.count += x.shape[2]
+
+    @property
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Of x (groups, K, 1) and of r (groups, out, 1)."""
+        return self.inputs / self.count, self.residuals / self.count
+
+    def covariance(self) -> Tensor:
+        mean, _ = self.means
+        return (self.squares / self.count).baddbmm_(mean, mean.transpose(1, 2), alpha=-1)
+
+    def slope_ratio(self, weight: Tensor, rounded: Tensor, covariance: Tensor) -> Tensor:
+        """(groups, out) factor that gives the quantised output, regressed on the float one, the
+        slope 1; 1 where the two are hardly correlated. weight, rounded: (groups, out, K)."""
+        mean, residual = self.means
+        cross = (self.cross / self.count).baddbmm_(residual, mean.transpose(1, 2), alpha=-1)
+        on_inputs = torch.bmm(weight, covariance)
+        noise = (self.powers / self.count - residual.square()).squeeze(2)
+        exact = ((on_inputs + 2 * cross) * weight).sum(2) + noise  # variance of w.x + r
+        both = ((on_inputs + cross) * rounded).sum(2)
+        quantized = (torch.bmm(rounded, covariance) * rounded).sum(2)
+        known = (both > 0) & (both.square() > _LEAST_CORRELATION**2 * exact * quantized)
+        return torch.where(known, exact / both.clamp(min=1e-30), 1.0)
+
+
+def round_best(
+    weight: Tensor, covariance: Tensor, bits: Tensor, step: Tensor, damping: float
+) -> tuple[Tensor, Tensor]:
+    """Weights (groups, out, K) rounded with feedback, and their steps (groups * out,).
+
+    The best ratio to `step` (groups * out,) is chosen for every channel, and the step fitted to
+    the codes: the least squared error on inputs of that covariance. bits: (groups * out,) widths.
+    """
+    groups, outs, size = weight.shape
+    tries = len(STEP_RATIOS)
+    order = covariance.diagonal(dim1=1, dim2=2).argsort(1, descending=True)
+    sorted_rows = covariance.gather(1, order.unsqueeze(2).expand(-1, -1, size))
+    both = sorted_rows.gather(2, order.unsqueeze(1).expand(-1, size, -1))
+    places = order.unsqueeze(1).expand_as(weight)
+    wanted = weight.gather(2, places).repeat(1, tries, 1)
+    ratios = step.new_tensor(STEP_RATIOS).reshape(1, tries, 1)
+    steps = (step.reshape(groups, 1, outs) * ratios).reshape(groups, -1)
+    widths = bits.reshape(groups, 1, outs).expand(-1, tries, -1)
+    quantizer = DeadZoneQuantizer(widths.reshape(-1), steps.reshape(-1))
+    rounded = round_with_feedback(wanted, feedback_factor(both, damping), quantizer)
+    levels = (rounded / steps.unsqueeze(2)).round_()
+    # |(w - s l)' C (w - s l)| is w'Cw - gain, least at s = w'Cl / l'Cl.
+    power = torch.bmm(levels, both)
+    own, shared = (power * levels).sum(2), (power * wanted).sum(2)
+    usable = (own > 0) & (shared * steps > 0)
+    fitted = torch.where(usable, shared / own.clamp(min=1e-30), steps)
+    gain = 2 * fitted * shared - fitted.square() * own
+    best = gain.unflatten(1, (tries, outs)).argmax(1, keepdim=True)
+    chosen = fitted.unflatten(1, (tries, outs)).gather(1, best).squeeze(1)
+    index = best.unsqueeze(3).expand(-1, -1, -1, size)
+    codes = levels.unflatten(1, (tries, outs)).gather(1, index).squeeze(1)
+    values = torch.empty_like(weight).scatter_(2, places, codes * chosen.unsqueeze(2))
+    return values, chosen.reshape(-1)
+
+
+class Sequential(Feedback):
+    """Feedback rounding whose network, once all widths are known, is rounded layer by layer.
+
+    As a rounder of single layers, with which curves are priced, it is `Feedback`.
+    images: unlabelled, 400 or more are better than few, none that the curves are priced on.
+    Memory: the activations of all images that are alive at one layer, twice.
+    """
+
+    name = "sequential"
+
+    def __init__(
+        self,
+        network: Network,
+        images: Tensor | LabelledImages,
+        *,
+        damping: float = 0.01,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        self.network, self.images, self.seed, self.progress = network, images, seed, progress
+        self.damping = damping
+        self._fitted: Feedback | None = None
+
+    def __call__(
+        self, folded: FoldedLayer, bits: Tensor, recipe: Recipe
+    ) -> tuple[DeadZoneQuantizer, Tensor]:
+        if self._fitted is None:  # a network that is only applied needs no float statistics
+            self._fitted = Feedback(
+                self.network,
+                self.images,
+                damping=self.damping,
+                seed=self.seed,
+                progress=self.progress,
+            )
+        return self._fitted(folded, bits, recipe)
+
+    def whole(
+        self, bits: Mapping[str, Tensor], recipe: Recipe, rounded: AtOutput
+    ) -> dict[str, tuple[DeadZoneQuantizer, Tensor, Tensor]]:
+        """{layer: (quantiser, weight (out, K), bias (out,))} at widths {layer: (out,)}.
+
+        rounded: rounds the activation tensors, as for `Network.run`.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        layers = self.network.layers
+        done = {}
+        with torch.inference_mode():
+            exact, quantized = self._walks(rounded)
+            float_at = [next(walk) for walk in exact]
+            found_at = [next(walk) for walk in quantized]
+            for number in range(1, len(layers) + 1):
+                name = float_at[0][0]
+                folded, statistics = layers[name], Statistics.zeros(layers[name])
+                for (_, x), (_, found) in zip(float_at, found_at, strict=True):
+                    self._see(statistics, folded, x, found, generator)
+                done[name] = _round_layer(folded, statistics, bits[name], recipe, self.damping)
+                _, weight, bias = done[name]
+                for i in range(len(exact)):
+                    float_at[i] = _advance(exact[i], (folded.weight, folded.bias))
+                    found_at[i] = _advance(quantized[i], (weight, bias))
+                if self.progress:
+                    self.progress("refine", number, len(layers))
+        return {
+            name: (quantizer, weight.clone(), bias.clone())
+            for name, (quantizer, weight, bias) in done.items()
+        }
+
+    def _walks(self, rounded: AtOutput) -> tuple[list[Walk], list[Walk]]:
+        images = list(one_by_one(self.images))
+        return (
+            [self.network.walk(image) for image in images],
+            [self.network.walk(image, rounded) for image in images],
+        )
+
+    def _see(
+        self,
+        statistics: Statistics,
+        folded: FoldedLayer,
+        exact: Tensor,
+        found: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        """A sample of positions of one image: inputs of the float and of the quantised layer."""
+        groups, size = patch_shape(folded.layer)
+        columns, lost = patches(folded.layer, found), patches(folded.layer, exact - found)
+        wanted = -(-samples_wanted(size) // len(self.images))
+        if columns.shape[2] > wanted:
+            chosen = torch.randperm(columns.shape[2], generator=generator)[:wanted]
+            columns, lost = columns[:, :, chosen], lost[:, :, chosen]
+        statistics.add(columns, torch.bmm(folded.weight.reshape(groups, -1, size), lost))
+
+
+def _round_layer(
+    folded: FoldedLayer, statistics: Statistics, bits: Tensor, recipe: Recipe, damping: float
+) -> tuple[DeadZoneQuantizer, Tensor, Tensor]:
+    """Quantiser, weight and bias of a layer."""
+    groups, size = patch_shape(folded.layer)
+    quantizer = recipe.weight_quantizer(folded.layer, folded.weight, bits)
+    weight = folded.weight.reshape(groups, -1, size)
+    mean, residual = statistics.means
+    if size <= MAX_COLUMNS:
+        covariance = statistics.covariance()
+        rounded, step = round_best(weight, covariance, bits, quantizer.step, damping)
+        ratio = statistics.slope_ratio(weight, rounded, covariance) ** SLOPE_RESTORED
+        rounded = rounded * ratio.unsqueeze(2)
+        quantizer = DeadZoneQuantizer(bits, step * ratio.reshape(-1))
+    else:
+        rounded = quantizer(folded.weight).reshape(weight.shape)
+    shift = torch.bmm(weight - rounded, mean) + residual
+    return quantizer, rounded.reshape(folded.weight.shape), folded.bias + shift.reshape(-1)
+
+
+def _advance(walk: Walk, parameters: tuple[Tensor, Tensor]) -> tuple[str, Tensor]:
+    """Where the walk pauses next; at its end, no layer and the logits."""
+    try:
+        return walk.send(parameters)
+    except StopIteration as end:
+        return "", end.value
