@@ -62,6 +62,22 @@ def average_bits(text: str) -> float:
     return value
 
 
+def bits_range(text: str) -> list[float]:
+    """'2..8', '2..4:0.5' or '3' to average widths."""
+    match = re.fullmatch(r"\s*([0-9.]+?)(?:\.\.([0-9.]+?)(?::([0-9.]+))?)?\s*", text)
+    try:
+        low, high, step = (float(part) if part else None for part in match.groups())  # type: ignore
+    except (AttributeError, ValueError):
+        low = high = step = None
+    if low is not None:
+        high, step = low if high is None else high, 1.0 if step is None else step
+        if 0 <= low <= high <= 8 and step >= 0.01:
+            return [low + i * step for i in range(int((high - low) / step + 1e-9) + 1)]
+    raise argparse.ArgumentTypeError(
+        f"expected average widths in 0..8 such as 2..8, 2..4:0.5 or 3, got {text!r}"
+    )
+
+
 def _number(text: str, kind: type, lowest: int, highest: int = 10**9) -> int:
     try:
         value = kind(text)
@@ -237,6 +253,26 @@ def _allocate(parser: Parser) -> None:
     )
 
 
+def _pareto(parser: Parser) -> None:
+    parser.add_argument("source", help=f"curves file (.npz), or {MODEL_HELP}")
+    parser.add_argument("--bits", type=bits_range, default="2..8", metavar="LO..HI[:STEP]",
+                        help="average bits of a weight (default 2..8)")  # fmt: skip
+    parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
+                        help="average bits of an activation (default 8)")  # fmt: skip
+    parser.add_argument("--on", action="append", metavar="ACCEL",
+                        help="accelerator, preset or .toml; may be repeated (default "
+                        "tpu_v1)")  # fmt: skip
+    parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
+    parser.add_argument("--model", help="the network (default: named by the curves)")
+    parser.add_argument("-o", "--output", type=output_folder, metavar="DIR",
+                        help="folder (default runs/pareto_MODEL)")  # fmt: skip
+    _sources(parser)
+    _measuring(parser)
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the table; - for standard output"
+    )
+
+
 def _evaluate(parser: Parser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -323,6 +359,7 @@ COMMANDS = {
     "simulate": (_simulate, "one network on one accelerator"),
     "curves": (_curves, "rate-distortion curves of every channel"),
     "allocate": (_allocate, "bit widths from curves, under a budget"),
+    "pareto": (_pareto, "accuracy, size, time and energy over a range of budgets"),
     "evaluate": (_evaluate, "accuracy of a network at given widths"),
     "pack": (_pack, "write a quantised network as the bits that a chip would store"),
     "finetune": (_finetune, "recover accuracy at given widths by training on images"),

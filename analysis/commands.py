@@ -15,10 +15,13 @@ from hwsim.bits import BitWidths
 from hwsim.files import write_atomically
 
 if TYPE_CHECKING:
+    from analysis.pareto import Evaluate
     from analysis.sources import ImageSets
+    from hwsim.graph import LayerGraph
     from quant.apply import QuantizedNetwork
     from quant.budget import Kind
     from quant.curves import RDCurves
+    from quant.evaluate import Accuracy
     from quant.network import Network
     from quant.target import Target
 
@@ -240,6 +243,97 @@ def _quantized(
     rounder = find_rounder(rounding, network, images, options.seed, progress)
     source = known or find_recipe(network, images, options.seed, progress)
     return quantize(network, bits, source, rounder=rounder)
+
+
+def pareto(options: Namespace) -> None:
+    import time
+
+    from analysis.pareto import choose_points, pareto_files, pareto_table, table_lines
+    from analysis.run import check_folder, write_folder
+    from analysis.sources import EMBEDDED, load_graph
+
+    names = options.on or [DEFAULT_ACCELERATORS[0]]
+    if len(set(names)) < len(names):
+        raise ValueError(f"pareto: the same accelerator twice in --on: {', '.join(names)}")
+    accelerators = [load_accelerator(name) for name in names]
+    from_file = options.source.endswith(".npz")
+    known = _load_curves(options.source) if from_file else None
+    model = options.model or (options.source if known is None else known.network)
+    folder = options.output or f"runs/pareto_{model.replace(':', '_')}"
+    check_folder(folder)
+    began = time.perf_counter()
+    measured = model == EMBEDDED or options.images is not None or known is None
+    if measured:
+        found, graph, judge = _judge(options, model, known)
+    else:
+        assert known is not None
+        found, graph, judge = known, load_graph(model, options.image_size), None
+    curves_done = time.perf_counter()
+    points = choose_points(found, graph, options.bits, options.activation_bits)
+    for point in points:
+        point.allocation.bits.check(graph)
+    chosen = time.perf_counter()
+    table = pareto_table(graph, points, accelerators, options.batch, judge)
+    seconds = {
+        "curves": curves_done - began,
+        "allocations": chosen - curves_done,
+        "simulations and evaluations": time.perf_counter() - chosen,
+    }
+    recorded = {
+        "model": model,
+        "bits": options.bits,
+        "activation_bits": options.activation_bits,
+        "accelerators": names,
+        "batch": options.batch,
+        "seed": options.seed,
+        "evaluated": measured,
+    }
+    inputs = {
+        "curves": options.source if from_file else None,
+        "weights": options.weights,
+        "images": options.images,
+        **{name: name for name in names if name.endswith(".toml")},
+    }
+    files = pareto_files(table, points, accelerators, options.argv, recorded, inputs, seconds)
+    write_folder(folder, files)
+    lines = [*table_lines(table, accelerators), f"{folder}/pareto.png"]
+    _emit(options.json, table.to_dict("records"), lines)
+
+
+def _judge(
+    options: Namespace, model: str, known: RDCurves | None
+) -> tuple[RDCurves, LayerGraph, Evaluate]:
+    """Curves, measured unless known, the graph, and what evaluates widths by the same recipe."""
+    from analysis.measuring import find_rounder, measure_curves
+    from analysis.sources import load_network
+    from analysis.study import rounding_of
+    from quant.apply import quantize
+    from quant.evaluate import evaluate as measure
+
+    network = load_network(model, options.weights, options.image_size)
+    options.model = model
+    if known is not None:
+        options.rounding = rounding_of(known)
+    images = _image_sets(options, network)
+    with ProgressBars() as progress:
+        if known is None:
+            found, rounder = measure_curves(
+                network,
+                images,
+                rounding=options.rounding,
+                probes=options.probes,
+                seed=options.seed,
+                progress=progress,
+            )
+        else:
+            found = known
+            rounder = find_rounder(options.rounding, network, images, options.seed, progress)
+
+    def judge(bits: BitWidths) -> Accuracy:
+        quantized = quantize(network, bits, found, rounder=rounder)
+        return measure(network, quantized, images.evaluation)
+
+    return found, network.graph, judge
 
 
 def evaluate(options: Namespace) -> None:

@@ -1,0 +1,188 @@
+"""Pareto: one set of curves, a range of budgets, and what each buys: a table and a figure.
+
+Allocations per channel stand beside one width a layer and equal widths, all quantised by the same
+recipe, simulated on the same chips and, where there are weights and images, evaluated on the same
+images.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis.study import input_widths, least_widths, width_range
+from hwsim.accelerator import Accelerator
+from hwsim.bits import BitWidths
+from hwsim.graph import LayerGraph
+from hwsim.simulate import simulate
+from quant.allocate import allocate, equal_widths, per_layer
+from quant.allocation import Allocation
+from quant.budget import Budget, InfeasibleBudget
+from quant.curves import RDCurves
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from quant.evaluate import Accuracy
+
+METHODS = ("per channel", "per layer", "equal widths")
+Evaluate = Callable[[BitWidths], "Accuracy"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """asked_bits: average width of the weights that was asked for."""
+
+    method: str
+    asked_bits: float
+    allocation: Allocation
+
+
+def choose_points(
+    curves: RDCurves, graph: LayerGraph, widths: Sequence[float], activation_bits: float
+) -> list[Point]:
+    """Allocations by every method at every average width that the method can keep.
+
+    Equal widths are whole, so they stand only at whole averages. Raises ValueError if no width can
+    be kept by any method.
+    """
+    has_activations = bool(curves.activations)
+    fixed = input_widths(graph) if has_activations else {}
+    points = []
+    for bits in widths:
+        least = least_widths(bits, activation_bits)
+        budget = Budget(
+            weight_bits=bits,
+            activation_bits=activation_bits if has_activations else None,
+            fixed=fixed,
+            weight_widths=width_range(least["weights"]),
+            activation_widths=width_range(least["activations"]),
+        )
+        for method, choose in zip(METHODS, (allocate, per_layer), strict=False):
+            try:
+                points.append(Point(method, bits, choose(curves, budget)))
+            except InfeasibleBudget:
+                continue
+        if float(bits).is_integer() and bits >= 1:
+            tensors = max(1, int(activation_bits)) if has_activations else None
+            points.append(Point(METHODS[2], bits, equal_widths(curves, int(bits), tensors)))
+    if not points:
+        raise ValueError(
+            f"pareto: no average width of {', '.join(f'{b:g}' for b in widths)} can be kept; "
+            f"activations of {activation_bits:g} bits are too narrow"
+        )
+    return points
+
+
+def pareto_table(
+    graph: LayerGraph,
+    points: Sequence[Point],
+    accelerators: Sequence[Accelerator],
+    batch: int = 1,
+    evaluate: Evaluate | None = None,
+) -> pd.DataFrame:
+    """One row a point: widths, size, distortion, accuracy if it can be had, time and energy.
+
+    size_bits: all weights and the metadata of every channel as the first accelerator stores it.
+    Columns of each accelerator are for the whole batch.
+    """
+    import pandas as pd
+
+    metadata = accelerators[0].metadata.bits
+    channels = sum(layer.out_channels for layer in graph.weighted)
+    known: dict[str, Accuracy] = {}
+    rows = []
+    for point in points:
+        allocation, bits = point.allocation, point.allocation.bits
+        row: dict[str, object] = {
+            "method": point.method,
+            "asked_bits": point.asked_bits,
+            "weight_bits": bits.average_weight_bits(graph),
+            "activation_bits": allocation.average_activation_bits,
+            "size_bits": bits.weight_bits(graph) + metadata * channels,
+            "predicted_distortion": allocation.predicted_distortion,
+            "relative_gap": allocation.relative_gap,
+        }
+        if evaluate is not None:
+            key = json.dumps(bits.to_json(), sort_keys=True)
+            if key not in known:
+                known[key] = evaluate(bits)
+            row |= {
+                "top1": known[key].top1,
+                "agreement": known[key].agreement,
+                "measured_distortion": known[key].distortion,
+            }
+        for accelerator in accelerators:
+            stats = simulate(graph, accelerator, bits, batch)
+            row |= {
+                f"{accelerator.name}_cycles": stats.cycles,
+                f"{accelerator.name}_seconds": stats.seconds,
+                f"{accelerator.name}_energy_pj": stats.energy_pj,
+                f"{accelerator.name}_dram_bits": stats.dram_bits,
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def table_lines(table: pd.DataFrame, accelerators: Sequence[Accelerator]) -> list[str]:
+    """The table as text: one line a point."""
+    from analysis.summary import columns
+
+    measured = "top1" in table
+    head = ["method", "bits", "kB", "distortion"]
+    head += ["top-1 %", "agree %", "measured"] if measured else []
+    for accelerator in accelerators:
+        head += [f"{accelerator.name} ms", "mJ"]
+    rows = [head]
+    for row in table.to_dict("records"):
+        cells = [
+            str(row["method"]), f"{row['weight_bits']:.3f}", f"{row['size_bits'] / 8000:,.1f}",
+            f"{row['predicted_distortion']:.4g}",
+        ]  # fmt: skip
+        if measured:
+            cells += [f"{100 * row['top1']:.1f}", f"{100 * row['agreement']:.1f}",
+                      f"{row['measured_distortion']:.4g}"]  # fmt: skip
+        for accelerator in accelerators:
+            cells += [f"{1e3 * row[f'{accelerator.name}_seconds']:.4g}",
+                      f"{row[f'{accelerator.name}_energy_pj'] / 1e9:.4g}"]  # fmt: skip
+        rows.append(cells)
+    return columns(rows)
+
+
+def pareto_files(
+    table: pd.DataFrame,
+    points: Sequence[Point],
+    accelerators: Sequence[Accelerator],
+    command: list[str],
+    options: Mapping[str, object],
+    inputs: Mapping[str, str | None],
+    seconds: Mapping[str, float],
+) -> dict[str, bytes]:
+    """{path inside the folder: content} of everything that the command leaves."""
+    from functools import partial
+
+    from analysis.manifest import build_manifest
+    from analysis.pareto_plot import draw_pareto
+    from analysis.plots import render
+
+    def as_json(data: object) -> bytes:
+        return (json.dumps(data, indent=1) + "\n").encode()
+
+    names = [accelerator.name for accelerator in accelerators]
+    draw = partial(draw_pareto, table=table, accelerators=names)
+    height = 3.4 * (2 if "top1" in table else 1) + 0.4
+    files = {
+        "pareto.csv": table.to_csv(index=False).encode(),
+        "pareto.json": as_json(table.to_dict("records")),
+        "pareto.txt": ("\n".join(table_lines(table, accelerators)) + "\n").encode(),
+    }
+    for kind in ("svg", "png"):
+        files[f"pareto.{kind}"] = render(draw, 3.6 * (1 + 2 * len(names)), height, kind)
+    for point in points:
+        name = f"{point.method.replace(' ', '_')}_{point.asked_bits:g}"
+        files[f"allocations/{name}.json"] = as_json(point.allocation.to_json())
+    manifest = build_manifest(command, options, inputs, files, seconds)
+    files["manifest.json"] = as_json(manifest)
+    return files
