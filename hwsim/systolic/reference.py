@@ -352,12 +352,13 @@ class _Machine:
                 row = rows - 1 - (age - col)
                 if 0 <= row < len(step.drains) and age >= col and col < len(step.drains[row]):
                     self._accumulate(step, step.drains[row][col], int(bottom[col]), cycle)
-        for step in finished:  # serial: read in place when the last PE is done
-            if self.serial and step.drained == cycle:
-                for row, places in enumerate(step.drains):
-                    for col, place in enumerate(places):
-                        value = int(self.output_wires.shadow[row, col])
-                        self._accumulate(step, place, value, cycle)
+        for step in finished:  # serial: read in place, each as it is finished
+            assert step.ends is not None
+            for row, places in enumerate(step.drains if self.serial else []):
+                col = cycle - (step.ends - 1) - row
+                if 0 <= col < len(places):
+                    value = int(self.output_wires.shadow[row, col])
+                    self._accumulate(step, places[col], value, cycle)
 
     def _accumulate(
         self, step: FoldStep, place: tuple[int, int, int], psum: int, cycle: int
