@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
-from hwsim.memory import Held, alive_tensors, held_bits, held_operands
+from hwsim.memory import Held, alive_tensors, held_bits, held_operands, network_weight_bits
 from hwsim.stats import NetworkStats
 
 PARTS = ("weights", "input", "output", "kept for later", "tiles")
@@ -62,6 +62,7 @@ def occupancy(
     order = [*(layer.name for layer in graph if layer.name not in rows), *rows]
     alive = alive_tensors(graph, order)
     kept = {name for name, row in rows.items() if row.detail.get("ofmap_kept")}
+    everything = network_weight_bits(graph, bits, accelerator.metadata.bits)
     found = []
     for memory in accelerator.memory:
         held = held_operands(graph, memory, order)
@@ -69,9 +70,13 @@ def occupancy(
         for step, (name, row) in enumerate(rows.items()):
             parts = _parts(graph, name, bits, stats.batch, accelerator.metadata.bits, held[name])
             if memory.fit == "tile":
-                parts["weights"] = 0  # they stream
+                parts["weights"] = 0  # they stream, unless they all stay
+            if memory.keeps_weights:
+                parts["weights"] = everything
             required = row.required_bits[memory.name]
-            if sum(parts.values()) > required or not (keeps or memory.fit == "layer"):
+            if sum(parts.values()) > required or not (
+                keeps or memory.keeps_weights or memory.fit == "layer"
+            ):
                 parts = dict.fromkeys(PARTS, 0)
             parts["tiles"] = required - sum(parts.values())
             found.append(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from graphs import residual
+from test_residency_systolic import keeper
 
 from analysis.memory_plot import memory_figure, memory_table
 from hwsim import BitWidths, load_accelerator, simulate
@@ -61,6 +62,20 @@ def test_only_tensors_that_stay_are_resident():
     assert rows[-1].required_bits > rows[-1].available_bits
     eyeriss = occupancy(GRAPH, EYERISS, widths, simulate(GRAPH, EYERISS, widths))
     assert not any(row.resident for row in eyeriss)
+
+
+def test_weights_share_a_memory_with_tensors_and_stay_in_one_of_their_own():
+    widths = BitWidths(8, 8)
+    chip = keeper(10**6)
+    rows = occupancy(GRAPH, chip, widths, simulate(GRAPH, chip, widths))
+    store = [row for row in rows if row.memory == "store"]
+    assert {row.parts["weights"] for row in store} == {2 * 144 * 8 + 2 * 4 * 52}
+    shared = replace(chip.memory_for("ifmap"), holds=("weights", "ifmap", "ofmap"))
+    one = replace(chip, memory=(shared, chip.memory_for("psum")))
+    rows = occupancy(GRAPH, one, widths, simulate(GRAPH, one, widths))
+    a = next(row for row in rows if (row.memory, row.layer) == ("buffer", "a"))
+    assert (a.parts["input"], a.parts["output"], a.parts["weights"]) == (SIZE, SIZE, 0)
+    assert a.parts["tiles"] > 0  # weights on their way to the array
 
 
 def test_statistics_of_another_network_or_accelerator_are_refused():
