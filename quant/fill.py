@@ -12,6 +12,8 @@ from quant.curves import WIDTHS
 from quant.problem import Problem
 
 _AT_ONCE = 4096  # single changes taken from one look at all items
+_KEPT = 16 * _AT_ONCE  # beyond this many the least of them are dropped
+_BLOCK = 8192  # items looked at together
 
 
 def room_of(problem: Problem, bits: np.ndarray) -> np.ndarray:
@@ -58,10 +60,7 @@ def fill_greedily(problem: Problem, bits: np.ndarray) -> None:
         items, width, cost, ratio = _best_changes(problem, bits, headroom(problem, room))
         if not len(items):
             return
-        if len(items) > _AT_ONCE:
-            least = np.partition(ratio, -_AT_ONCE)[-_AT_ONCE]
-            keep = np.flatnonzero(ratio >= least)
-            items, width, cost, ratio = items[keep], width[keep], cost[keep], ratio[keep]
+        items, width, cost, ratio = _largest(items, width, cost, ratio)
         group = problem.group[items]
         before = room.copy()
         for i in np.lexsort((items, cost, -ratio))[:_AT_ONCE]:
@@ -76,20 +75,57 @@ def fill_greedily(problem: Problem, bits: np.ndarray) -> None:
 def _best_changes(
     problem: Problem, bits: np.ndarray, headroom_bits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Items, and for each its best widening that fits: width, bits of rate, drop per bit."""
-    items = np.flatnonzero((headroom_bits >= problem.values)[problem.group])
-    group = problem.group[items]
-    now, values = bits[items], problem.values[group]
-    at = problem.points[now, items]
-    most = headroom_bits[group]
+    """Items, and for each its best widening that fits: width, bits of rate, drop per bit.
+
+    Of many, at least the _AT_ONCE best are among them. Items are looked at in blocks, so that
+    scratch stays in the cache and the time is linear.
+    """
+    found: list[tuple[np.ndarray, ...]] = [_no_changes()]
+    count = 0
+    fits = headroom_bits >= problem.values
+    for first in range(0, problem.items, _BLOCK):
+        block = slice(first, min(first + _BLOCK, problem.items))
+        group = problem.group[block]
+        if not fits[group[0] : group[-1] + 1].any():  # groups are in the order of their items
+            continue
+        found.append(_best_of_block(problem, bits, headroom_bits, block))
+        count += len(found[-1][0])
+        if count > _KEPT:
+            found = [_largest(*(np.concatenate(parts) for parts in zip(*found, strict=True)))]
+            count = len(found[0][0])
+    items, width, cost, ratio = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return items, width, cost, ratio
+
+
+def _no_changes() -> tuple[np.ndarray, ...]:
+    return np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.int8), np.zeros(0), np.zeros(0)
+
+
+def _largest(
+    items: np.ndarray, width: np.ndarray, cost: np.ndarray, ratio: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """The _AT_ONCE changes of largest ratio, with all that are tied with the last."""
+    if len(items) <= _AT_ONCE:
+        return items, width, cost, ratio
+    keep = np.flatnonzero(ratio >= np.partition(ratio, -_AT_ONCE)[-_AT_ONCE])
+    return items[keep], width[keep], cost[keep], ratio[keep]
+
+
+def _best_of_block(
+    problem: Problem, bits: np.ndarray, headroom_bits: np.ndarray, block: slice
+) -> tuple[np.ndarray, ...]:
+    group, now = problem.group[block], bits[block]
+    values, most = problem.values[group], headroom_bits[group]
+    points = problem.points[:, block]
+    at = np.take_along_axis(points, now[None].astype(np.intp), axis=0)[0]
     metadata = np.where(now == 0, problem.metadata_bits[group], 0)
-    ratio, width, cost = np.zeros(len(items)), now.copy(), np.zeros(len(items))
+    ratio, width, cost = np.zeros(len(now)), now.copy(), np.zeros(len(now))
     for b in range(1, WIDTHS):
         extra = (b - now) * values + metadata
-        drop = at - problem.points[b, items]
+        drop = at - points[b]
         with np.errstate(divide="ignore", invalid="ignore"):
             per_bit = np.where((b > now) & (extra <= most), drop / extra, 0)
         better = per_bit > ratio
         ratio[better], cost[better], width[better] = per_bit[better], extra[better], b
-    keep = ratio > 0
-    return items[keep], width[keep], cost[keep], ratio[keep]
+    keep = np.flatnonzero(ratio > 0)
+    return block.start + keep, width[keep], cost[keep], ratio[keep]
