@@ -29,6 +29,7 @@ from quant.rounding import (
     round_with_feedback,
     samples_wanted,
 )
+from quant.scales import stored_step
 
 STEP_RATIOS = (0.84, 0.92, 1.0, 1.08)  # to the recipe's steps, tried for every channel
 SLOPE_RESTORED = 0.5  # of the lost slope, as an exponent; 0.5 did best of 0, 0.5 and 1
@@ -232,8 +233,10 @@ def _round_layer(
         covariance = statistics.covariance()
         rounded, step = round_best(weight, covariance, bits, quantizer.step, damping)
         ratio = statistics.slope_ratio(weight, rounded, covariance) ** SLOPE_RESTORED
-        rounded = rounded * ratio.unsqueeze(2)
-        quantizer = DeadZoneQuantizer(bits, step * ratio.reshape(-1))
+        levels = (rounded / step.reshape(groups, -1, 1)).round_()
+        step = stored_step(step * ratio.reshape(-1))  # the codes stay, at the step that is stored
+        rounded = levels * step.reshape(groups, -1, 1)
+        quantizer = DeadZoneQuantizer(bits, step)
     else:
         rounded = quantizer(folded.weight).reshape(weight.shape)
     shift = torch.bmm(weight - rounded, mean) + residual
