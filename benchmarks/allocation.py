@@ -2,10 +2,12 @@
 
     python benchmarks/allocation.py [--channels 1e4 1e5 1e6 1e7] [--bits 3] [--repeat 3]
 
-Prints a table (Markdown): for each number of channels the first and the best time of `allocate`,
-the best processor time (which other work on the machine disturbs less), the peak memory above that
-of the curves, and the certificate's gap; and the exponent fitted to processor time =
-a * channels^e. Each size runs in a process of its own, so that peaks do not mix.
+Prints a table (Markdown): for each number of channels the best time of `allocate`, the best
+processor time (which other work on the machine disturbs less), the same with a hardware constraint
+(a cap on every layer, as one that must fit a chip) and the ratio of the two, the peak memory above
+that of the curves, and the certificates' gaps; then the exponents fitted to processor time and to
+memory = a * channels^e. Each size runs in a process of its own, so that peaks do not mix; runs with
+and without caps alternate, so that both meet the same disturbances.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import time
 import numpy as np
 
 from quant.allocate import allocate
-from quant.budget import Budget
+from quant.budget import Budget, Cap
 from quant.curves import LayerCurve, RDCurves
 
 LAYERS = 50
@@ -44,22 +46,32 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def measure(channels: int, bits: float, repeat: int) -> tuple[float, ...]:
-    """First and best seconds, best processor seconds, bytes of the curves and beside, gap."""
+def layer_caps(curves: RDCurves, bits: float) -> tuple[Cap, ...]:
+    """A cap on the weights of every layer, which for about half of them binds."""
+    return tuple(
+        Cap(f"memory of {c.name}", (("weights", c.name),), int(bits * c.values * c.channels))
+        for c in curves.weights
+    )
+
+
+def measure(channels: int, bits: float, repeat: int) -> dict[str, float]:
+    """Best seconds and processor seconds plain and with caps, bytes, and gaps."""
     allocate(random_curves(1000), Budget(weight_bits=bits))  # imports and first calls
     curves = random_curves(channels)
-    curve_bytes = float(sum(c.distortion.nbytes for c in curves.weights))
+    plain = Budget(weight_bits=bits)
+    capped = Budget(weight_bits=bits, caps=layer_caps(curves, bits))
+    found: dict[str, float] = {"curves": sum(float(c.distortion.nbytes) for c in curves.weights)}
     before = peak_bytes()
-    seconds, cpu_seconds = [], []
     for _ in range(repeat):
-        start, cpu_start = time.perf_counter(), time.process_time()
-        answer = allocate(curves, Budget(weight_bits=bits))
-        seconds.append(time.perf_counter() - start)
-        cpu_seconds.append(time.process_time() - cpu_start)
-    beside = float(peak_bytes() - before)
-    return (
-        seconds[0], min(seconds), min(cpu_seconds), curve_bytes, beside, answer.relative_gap,
-    )  # fmt: skip
+        for name, budget in (("plain", plain), ("capped", capped)):
+            start, cpu_start = time.perf_counter(), time.process_time()
+            answer = allocate(curves, budget)
+            seconds, cpu = time.perf_counter() - start, time.process_time() - cpu_start
+            found[f"{name} s"] = min(seconds, found.get(f"{name} s", seconds))
+            found[f"{name} cpu"] = min(cpu, found.get(f"{name} cpu", cpu))
+            found[f"{name} gap"] = answer.relative_gap
+            found.setdefault(f"{name} bytes", float(peak_bytes() - before))
+    return found
 
 
 def main() -> None:
@@ -68,23 +80,28 @@ def main() -> None:
     parser.add_argument("--bits", type=float, default=3)
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
-    print("| channels | first s | best s | best CPU s | curves MB | beside them MB | gap |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    best = []
+    print("| channels | best s | CPU s | capped s | capped CPU s | ratio | curves MB "
+          "| beside them MB | gap | capped gap |")  # fmt: skip
+    print("| ---: " * 10 + "|")
+    rows = []
     for channels in (int(c) // LAYERS * LAYERS for c in options.channels):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            first, least, cpu, curve_bytes, beside, gap = pool.apply(
-                measure, (channels, options.bits, options.repeat)
-            )
-        best.append((channels, cpu))
+            m = pool.apply(measure, (channels, options.bits, options.repeat))
+        rows.append((channels, m["plain cpu"], m["capped cpu"], m["plain bytes"]))
         print(
-            f"| {channels:,} | {first:.3f} | {least:.3f} | {cpu:.3f} "
-            f"| {curve_bytes / 1e6:.1f} | {beside / 1e6:.1f} | {gap:.1e} |",
+            f"| {channels:,} | {m['plain s']:.3f} | {m['plain cpu']:.3f} | {m['capped s']:.3f} "
+            f"| {m['capped cpu']:.3f} | {m['capped cpu'] / m['plain cpu']:.2f} "
+            f"| {m['curves'] / 1e6:.1f} | {m['plain bytes'] / 1e6:.1f} | {m['plain gap']:.1e} "
+            f"| {m['capped gap']:.1e} |",
             flush=True,
         )
-    if len(best) > 1:
-        sizes, seconds = np.log(np.array(best)).T
-        print(f"\nCPU time = a * channels^{np.polyfit(sizes, seconds, 1)[0]:.2f}")
+    if len(rows) > 1:
+        sizes, *measured = np.log(np.array(rows)).T
+        names = ("CPU time", "CPU time with caps", "memory beside the curves")
+        for name, values in zip(names, measured, strict=True):
+            print(f"\n{name} = a * channels^{np.polyfit(sizes, values, 1)[0]:.2f}")
+        step = (measured[0][-1] - measured[0][-2]) / (sizes[-1] - sizes[-2])
+        print(f"\nCPU time between the two largest: channels^{step:.2f}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -27,9 +28,9 @@ class Problem:
     points: (9, items) distortion, inf where a width is not allowed. gains: (8, items) of its
     hull, see `hull_gains`.
     rows: (limits, groups) what a bit of each group counts; names of the limits.
-    scale: (limits,) what a bit of weights, or of a cap's members, counts in a row: not 1 only where
-    other bits count a share of it, so that all counts are whole. asked: (limits,). limits: (limits,) the largest rates within them that whole widths can
-    have: no allocation is lost, and the lower bound rises.
+    scale: (limits,) by how much a row and its limit are multiplied so that shares of a bit are
+    whole numbers. asked: (limits,) so multiplied. limits: (limits,) the largest rates within them
+    that whole widths can have: no allocation is lost, and the lower bound rises.
     """
 
     keys: tuple[tuple[Kind, str], ...]
@@ -59,14 +60,22 @@ class Problem:
     @cached_property
     def narrowest(self) -> np.ndarray:
         """(items,) the narrowest allowed width."""
-        return np.argmax(np.isfinite(self.points), axis=0).astype(np.int8)
+        narrowest = np.empty(self.items, dtype=np.int8)
+        for block in self._blocks():
+            narrowest[block] = np.argmax(np.isfinite(self.points[:, block]), axis=0)
+        return narrowest
+
+    def _blocks(self) -> Iterator[slice]:
+        for first in range(0, self.items, _BLOCK):
+            yield slice(first, first + _BLOCK)
 
     def choose(self, prices: np.ndarray) -> np.ndarray:
         """(items,) least distortion + price * rate on the hull; of ties, the lowest rate."""
-        price = prices[self.group]
         bits = np.zeros(self.items, dtype=np.int8)
-        for gain in self.gains:
-            bits += gain > price
+        for block in self._blocks():
+            price = prices[self.group[block]]
+            for gain in self.gains[:, block]:
+                bits[block] += gain > price
         return bits
 
     def rates(self, bits: np.ndarray) -> np.ndarray:
@@ -77,7 +86,10 @@ class Problem:
 
     def distortions(self, bits: np.ndarray) -> np.ndarray:
         """(groups,) distortion of each group."""
-        chosen = self.points[bits, np.arange(self.items)]
+        chosen = np.empty(self.items)
+        for block in self._blocks():
+            width = bits[None, block].astype(np.intp)
+            chosen[block] = np.take_along_axis(self.points[:, block], width, axis=0)[0]
         return np.add.reduceat(chosen, self.start[:-1])
 
     def lagrangian(self, prices: np.ndarray) -> np.ndarray:
@@ -87,8 +99,7 @@ class Problem:
         of it.
         """
         least = np.empty(self.items)
-        for first in range(0, self.items, _BLOCK):
-            block = slice(first, first + _BLOCK)
+        for block in self._blocks():
             group = self.group[block]
             per_bit = (prices * self.values)[group]
             metadata = (prices * self.metadata_bits)[group]

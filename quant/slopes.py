@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 _DIGIT = 16  # bits of a float's pattern looked at in one pass
+_BLOCK = 1 << 17  # steps looked at together, so that scratch stays in the cache
 
 
 def critical_slope(steps: Sequence[tuple[np.ndarray, np.ndarray]], limit_bits: float) -> float:
@@ -19,6 +20,11 @@ def critical_slope(steps: Sequence[tuple[np.ndarray, np.ndarray]], limit_bits: f
     The patterns of positive floats are in the order of their values, so this is a selection by
     digits, most significant first: each pass adds up rates by digit and keeps one digit's steps.
     """
+    steps = [
+        (gain[first : first + _BLOCK], rate_bits[first : first + _BLOCK])
+        for gain, rate_bits in steps
+        for first in range(0, max(1, len(gain)), _BLOCK)
+    ]
     room = limit_bits
     low = 0  # pattern of the critical gain, as far as it is known
     for shift in range(64 - _DIGIT, -1, -_DIGIT):
