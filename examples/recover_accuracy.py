@@ -110,8 +110,8 @@ def report(data: Path | None) -> str:
             f"float network's class, before and after, on images that neither calibration nor "
             f"training saw; bytes of the packed file; processor seconds of training.",
             "",
-            "| network, loss | images | number | float top-1 % | before | after | agree % before | after "
-            "| bits | bytes | seconds |",
+            "| network, loss | images | number | float top-1 % | before | after | agree % before | "
+            "after | bits | bytes | seconds |",
             "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
             *rows,
             "",
