@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from hwsim.graph import Layer
 
 
-def concat_views(layers: Sequence[Layer]) -> frozenset[str]:
+def concat_views(layers: Sequence[Layer], outputs: Sequence[str]) -> frozenset[str]:
     """Concatenations that are a change of address, on chip and in DRAM alike.
 
     Each input must be a whole tensor, only joined (nothing added or fused), and every tensor has
     one place: a concatenation that wants other neighbours beside a tensor than an earlier one, or
-    a tensor twice, has to copy. The widths stored are those of the inputs.
+    a tensor twice, has to copy; so has one that leaves the network, which is written at its own
+    width. The widths stored are otherwise those of the inputs.
     """
     by_name = {layer.name: layer for layer in layers}
     parts: dict[str, tuple[str, ...]] = {}
@@ -30,7 +31,7 @@ def concat_views(layers: Sequence[Layer]) -> frozenset[str]:
     for layer in layers:
         parts[layer.name] = (layer.name,)
         whole = all(t.values == by_name[t.name].output.values for t in layer.inputs)
-        if layer.kind != "concat" or layer.fused or not whole:
+        if layer.kind != "concat" or layer.fused or layer.name in outputs or not whole:
             continue
         if sum(tensor.values for tensor in layer.inputs) != layer.output.values:
             continue  # constants are joined in
@@ -84,7 +85,7 @@ class Liveness:
     def __init__(self, layers: Sequence[Layer], outputs: Sequence[str]) -> None:
         self.names = tuple(layer.name for layer in layers)
         self.index = index = {name: i for i, name in enumerate(self.names)}
-        self.views = views = concat_views(layers)
+        self.views = views = concat_views(layers, outputs)
         self.nodes = tuple(i for i, name in enumerate(self.names) if name not in views)
         parts: list[tuple[int, ...]] = []
         reads: list[tuple[int, ...]] = []
@@ -126,22 +127,35 @@ class Liveness:
         return tuple(found)
 
     def _segments(self) -> tuple[Segment, ...]:
-        """Between cuts: places in the order where every layer to come needs all layers so far."""
+        """Between cuts: places in the order where every layer to come needs all layers so far, or
+        nothing that they wrote. In the second case nothing is alive, and layers of the two sides
+        that took turns would only have more alive than one side after the other."""
         before: dict[int, int] = {}
         for i in self.nodes:
             before[i] = 0
             for part in self.reads[i]:
                 before[i] |= before[part] | 1 << part
-        so_far = [0]
+        so_far, cuts = [0], [0]
         for i in self.nodes:
             so_far.append(so_far[-1] | 1 << i)
-        cuts, common = [len(self.nodes)], so_far[-1]
-        for position in reversed(range(len(self.nodes))):
-            common &= before[self.nodes[position]]
-            if so_far[position] & ~common == 0:
-                cuts.append(position)
-        cuts.reverse()
+        for first, last in pairwise(self._empty()):
+            own, common, found = so_far[last] & ~so_far[first], so_far[last], [last]
+            for position in reversed(range(first + 1, last)):
+                common &= before[self.nodes[position]]
+                if so_far[position] & own & ~common == 0:
+                    found.append(position)
+            cuts += reversed(found)
         return tuple(Segment(a, b) for a, b in pairwise(cuts) if b - a > 1)
+
+    def _empty(self) -> list[int]:
+        """Places in the order where no tensor is alive; the begin and the end among them."""
+        place = {node: position for position, node in enumerate(self.nodes)}
+        places, last = [], 0
+        for position, i in enumerate(self.nodes):
+            if last <= position:
+                places.append(position)
+            last = max(last, position + 1)
+        return [*places, len(self.nodes)]
 
     def with_views(self, nodes: Sequence[int]) -> tuple[str, ...]:
         """Names in execution order: each concatenation as soon as its parts are written."""

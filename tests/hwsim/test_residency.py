@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -50,6 +51,38 @@ def best_by_enumeration(graph: LayerGraph, problem: Problem) -> tuple[int, int]:
                     best = min(best or (extra, max(usage)), (extra, max(usage)))
     assert best is not None
     return best
+
+
+def beside(first: LayerGraph, second: LayerGraph) -> LayerGraph:
+    """Two networks that share nothing, one after the other in the graph's order."""
+    renamed = {layer.name: f"second.{layer.name}" for layer in second}
+    layers = [
+        replace(
+            layer,
+            name=renamed[layer.name],
+            inputs=tuple(replace(t, name=renamed[t.name]) for t in layer.inputs),
+            output=replace(layer.output, name=renamed[layer.name]),
+        )
+        for layer in second
+    ]
+    outputs = (*first.outputs, *(renamed[name] for name in second.outputs))
+    return LayerGraph("both", (*first.layers, *layers), outputs)
+
+
+@settings(max_examples=60)
+@given(seed=seeds, percent=percents, in_place=st.booleans())
+def test_networks_that_share_nothing_are_placed_one_by_one(seed, percent, in_place):
+    first = random_graph(seed, 2)
+    graph = beside(first, random_graph(seed + 1, 2))
+    problem = problem_of(graph, seed, percent, in_place)
+    start = len(Liveness(first.layers, first.outputs).nodes)
+    assert not any(s.first < start < s.last for s in problem.liveness.segments)
+    found = place(problem)
+    extra, peak = best_by_enumeration(graph, problem)
+    assert (found.extra_bits, found.exact) == (extra, True)
+    worth = {i for i in found.kept if problem.gain(i) > 0}
+    if extra:  # where all is kept, what gains nothing counts in the peak
+        assert max(usage_bits(problem, found.order, worth)) == peak
 
 
 @settings(max_examples=100)
@@ -189,18 +222,20 @@ def test_a_branch_is_squeezed_before_the_other_swells():
     )
     live = Liveness(layers, ("out",))
     problem = Problem(live, [*sizes.values(), 0], [12] * 6, lambda _: 1)
-    assert usage_bits(problem, live.nodes, live.nodes) == [2, 8, 17, 16, 10]  # b has left
+    assert usage_bits(problem, live.nodes, live.nodes) == [2, 8, 17, 16, 11, 2]
     found = place(problem)
-    assert (found.extra_bits, found.peak_bits) == (0, 2 + 9)
+    assert (found.extra_bits, found.peak_bits) == (0, 2 + 1 + 9)
     assert live.with_views(found.order) == ("x", "a", "b", "c", "d", "out")
 
 
-def graph_of(*layers: tuple[str, str, tuple[Tensor, ...], int]) -> Liveness:
+def graph_of(
+    *layers: tuple[str, str, tuple[Tensor, ...], int], outputs: tuple[str, ...] = ()
+) -> Liveness:
     made = [Layer("x", "input", Vector(0), (), Tensor("x", (1, 2, 2, 2)))]
     for name, kind, inputs, channels in layers:
         output = Tensor(name, (1, channels, 2, 2))
         made.append(Layer(name, kind, Vector(output.values), inputs, output))
-    return Liveness(made, (made[-1].name,))
+    return Liveness(made, outputs)
 
 
 X, A, B = (Tensor(name, (1, 2, 2, 2)) for name in "xab")
@@ -223,6 +258,12 @@ def test_a_concatenation_of_whole_tensors_is_a_change_of_address():
 )
 def test_other_concatenations_copy(inputs, channels):
     assert not graph_of(*BRANCHES, ("ab", "concat", inputs, channels)).views
+
+
+def test_a_concatenation_that_leaves_the_network_is_a_tensor_of_its_own():
+    layers = (*BRANCHES, ("ab", "concat", (A, B), 4), ("abx", "concat", (AB, X), 6))
+    assert graph_of(*layers, outputs=("abx",)).views == {"ab"}
+    assert graph_of(*layers, outputs=("ab", "abx")).views == set()
 
 
 def test_every_tensor_has_one_place_in_memory():
