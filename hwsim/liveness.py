@@ -154,7 +154,7 @@ class Liveness:
         for position, i in enumerate(self.nodes):
             if last <= position:
                 places.append(position)
-            last = max(last, position + 1)
+            last = max(last, position + 1, place[self.last_use[i]] + 1)
         return [*places, len(self.nodes)]
 
     def with_views(self, nodes: Sequence[int]) -> tuple[str, ...]:

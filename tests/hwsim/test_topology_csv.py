@@ -37,6 +37,7 @@ def test_no_layer_reads_what_another_writes_even_where_shapes_agree(tmp_path: Pa
     assert [layer.name for layer in graph] == ["a.input", "a", "b.input", "b"]
     assert [tensor.name for tensor in graph["b"].inputs] == ["b.input"]
     assert graph.outputs == ("a", "b")
+    assert graph.liveness.segments == ()  # one after the other: there is no order to look for
 
 
 def test_a_table_of_products_by_hand(tmp_path: Path) -> None:
