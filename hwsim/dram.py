@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
+from typing import TypeVar
+
+import numpy as np
 
 from hwsim.accelerator import Dram
+
+Count = TypeVar("Count", int, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,14 @@ class Link:
         """The same channel without transfer time: what remains is not the DRAM's doing."""
         return cls(dram.burst, 0, 1)
 
-    def bursts(self, bits: int) -> int:
+    def bursts(self, bits: Count) -> Count:
         return -(-bits // self.burst_bits)
 
     def ticks(self, bits: int) -> int:
         """Time of one transfer of `bits`, which starts on a burst boundary."""
         return self.bursts(bits) * self.ticks_per_burst
 
-    def moved_bits(self, bits: int) -> int:
+    def moved_bits(self, bits: Count) -> Count:
         """What crosses the channel for `bits` of payload: whole bursts."""
         return self.bursts(bits) * self.burst_bits
 

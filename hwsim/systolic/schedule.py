@@ -13,7 +13,7 @@ from hwsim.operand_width import Pace, pace
 from hwsim.systolic.folds import Blocks, ColumnOrder, Steps, cut_columns, cut_steps
 from hwsim.systolic.input_stationary import cut_input_stationary
 from hwsim.systolic.output_stationary import cut_output_stationary
-from hwsim.systolic.timing import Step
+from hwsim.systolic.steps import StepTable
 
 
 @dataclass(frozen=True)
@@ -72,37 +72,31 @@ class LayerSchedule:
         from_chip: bool = False,
         read_bits: Sequence[int] | None = None,
         write_bits: Sequence[int] | None = None,
-    ) -> list[Step]:
+    ) -> StepTable:
         """Steps for `timing.finish_cycles`. read_bits, write_bits: what crosses the activation
         channel at each (block, chunk); read before the first fold, written after the last. With
         stationary inputs a chunk is read for the first block of its group alone."""
         cut = self.steps
         turn = cut.block * (int(cut.chunk.max(initial=0)) + 1) + cut.chunk
+        nothing = np.zeros(len(cut), dtype=np.int64)
         reads, writes = (
-            np.where(there, np.asarray(bits)[turn], 0).tolist() if bits else [0] * len(cut)
+            np.where(there, np.asarray(bits)[turn], 0) if bits else nothing
             for there, bits in ((cut.opens, read_bits), (cut.writes, write_bits))
         )
-        fetches = [
-            bits if new else None
-            for bits, new in zip(self.fetch_bits.tolist(), cut.new_tile.tolist(), strict=True)
-        ]
-        return [
-            Step(*step)
-            for step in zip(
-                self.stream_cycles.tolist(),
-                cut.cols.tolist(),
-                fetches,
-                [from_chip] * len(cut),
-                reads,
-                writes,
-                cut.new_plane.tolist(),
-                cut.opens.tolist(),
-                cut.closes.tolist(),
-                cut.releases.tolist(),
-                self.tile_rows.tolist(),
-                strict=True,
-            )
-        ]
+        return StepTable(
+            stream_cycles=self.stream_cycles,
+            cols=cut.cols,
+            fetch_bits=self.fetch_bits,
+            new_tile=cut.new_tile,
+            from_chip=from_chip,
+            read_bits=reads,
+            write_bits=writes,
+            new_plane=cut.new_plane,
+            opens=cut.opens,
+            closes=cut.closes,
+            releases=cut.releases,
+            tile_rows=self.tile_rows,
+        )
 
 
 def schedule_layer(

@@ -36,6 +36,7 @@ from hwsim.stats import LayerStats, NetworkStats
 from hwsim.systolic.folds import ColumnOrder
 from hwsim.systolic.schedule import LayerSchedule, schedule_layer
 from hwsim.systolic.spill import chunk_read_values, chunk_write_values
+from hwsim.systolic.steps import StepTable
 from hwsim.systolic.timing import ArrayTask, Task, VectorTask, finish_cycles
 
 _ORDERS: tuple[ColumnOrder, ...] = ("as_given", "widest_first", "narrowest_first")
@@ -284,17 +285,20 @@ class _Planner:
 
     def traffic(self, plan: _LayerPlan, weights: Link, activations: Link) -> _Traffic:
         """Bits over both DRAM channels, whole bursts."""
-        moved = activations.moved_bits
         fetched = reads = writes = second = 0
         for task in plan.tasks:
-            if plan.schedule is not None and isinstance(task, VectorTask):
-                second += moved(task.read_bits)
-            if isinstance(task, ArrayTask):
-                fetches = [s.fetch_bits for s in task.steps if s.fetch_bits and not s.from_chip]
-                fetched += sum(weights.moved_bits(bits) for bits in fetches)
-            for step in [task] if isinstance(task, VectorTask) else task.steps:
-                reads += moved(step.read_bits)
-                writes += moved(step.write_bits)
+            if isinstance(task, VectorTask):
+                moved = activations.moved_bits(task.read_bits)
+                second += 0 if plan.schedule is None else moved
+                reads += moved
+                writes += activations.moved_bits(task.write_bits)
+                continue
+            table = task.steps
+            assert isinstance(table, StepTable)
+            if not table.from_chip:
+                fetched += int(weights.bursts(table.tiles).sum()) * weights.burst_bits
+            reads += int(activations.bursts(table.read_bits).sum()) * activations.burst_bits
+            writes += int(activations.bursts(table.write_bits).sum()) * activations.burst_bits
         return _Traffic(fetched, reads, writes, second)
 
     def onchip_bits(self, layer: Layer, plan: _LayerPlan) -> dict[Part, int]:

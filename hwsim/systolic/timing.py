@@ -50,35 +50,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
+
+import numpy as np
 
 from hwsim.accelerator import SystolicArray
 from hwsim.dram import Link
+from hwsim.systolic.scan import Frontier, scan_layer
+from hwsim.systolic.steps import Step, StepTable
 
-
-class Step(NamedTuple):
-    """One stream through the array: rows of one fold that meet one weight tile.
-
-    stream_cycles: rows streamed at their operands' pace. cols: columns in use. fetch_bits: bits of
-    the step's weight tile in DRAM; None when it is there already. from_chip: the tile comes from
-    an on-chip buffer, `tile_rows` cycles long (a product of activations). read_bits, write_bits:
-    ifmap and ofmap bits that cross the activation channel. new_plane: other stationary values
-    than the step before. opens: first step of a chunk of ifmap. closes: last step of its fold.
-    releases: last step of its tile, whose FIFO slot is free when the stream ends (with stationary
-    weights it is free when the shift ends).
-    """
-
-    stream_cycles: int
-    cols: int
-    fetch_bits: int | None
-    from_chip: bool = False
-    read_bits: int = 0
-    write_bits: int = 0
-    new_plane: bool = True
-    opens: bool = True
-    closes: bool = True
-    releases: bool = False
-    tile_rows: int = 0
+SCAN_FROM = 96  # steps of a layer from which scans are faster than going step by step
 
 
 @dataclass(frozen=True)
@@ -108,14 +89,17 @@ def finish_cycles(
     weights: Link,
     activations: Link | None,
     later: Callable = max,
+    scan_from: int = SCAN_FROM,
 ) -> list[int]:
     """Cycle at which each task's last result is where it belongs, in program order.
 
     weights, activations: the DRAM channels; activations None: they cross the weights' channel.
     Dataflow and schedule are the array's. later: the later of two times; `numpy.maximum` where the
     links' fields are integer arrays with one entry per design point, as then all times are.
+    scan_from: layers of so many steps, kept as a `StepTable`, are solved at once where `scan.py`
+    can; it changes no result.
     """
-    machine = _Machine(array, weights, activations, later)
+    machine = _Machine(array, weights, activations, later, scan_from)
     following: list[Step | None] = []  # first step of the next task that has any
     first: Step | None = None
     for task in reversed(tasks):
@@ -156,9 +140,14 @@ class _Machine:
     """State of the recurrence between steps; times in cycles unless they say ticks."""
 
     def __init__(
-        self, array: SystolicArray, weights: Link, activations: Link | None, later: Callable
+        self,
+        array: SystolicArray,
+        weights: Link,
+        activations: Link | None,
+        later: Callable,
+        scan_from: int,
     ) -> None:
-        self.array, self.later = array, later
+        self.array, self.later, self.scan_from = array, later, scan_from
         self.serial = array.schedule == "serial"
         self.weights = _Channel(weights, later)
         self.activations = self.weights if activations is None else _Channel(activations, later)
@@ -196,6 +185,13 @@ class _Machine:
             self._fetch(steps[0], ready)
         self.early = None
         arrived = self.transfer(steps[0].read_bits, ready, False)
+        if isinstance(steps, StepTable) and len(steps) >= self.scan_from:
+            if following is not None and not following.from_chip:
+                self.early = following
+            scanned = self._scan(steps, ready, arrived)
+            if scanned is not None:
+                return scanned
+            self.early = None
         openers = iter([step for step in steps if step.opens][1:])
         staged = arrived  # when the ifmap of the next chunk is there
         end, last = ready, len(steps) - 1
@@ -218,6 +214,60 @@ class _Machine:
             end = later(end, self.transfer(step.write_bits, drained, True))
         self.fold_done = end  # serial: the next layer counts from there
         return end
+
+    def _scan(self, table: StepTable, ready: int, arrived: int) -> int | None:
+        """`run_array` at once, where that works; changes nothing where it does not."""
+        weights, activations, depth = self.weights, self.activations, self.array.weight_fifo_tiles
+        fetch = [] if self.early is None else [self.early.fetch_bits or 0]
+        bits = np.append(table.tiles[1:], np.array(fetch, dtype=np.int64))
+        crosses = len(bits) > 0 and bool(bits.all())
+        shared = weights is activations
+        if (
+            self.serial
+            or self.array.dataflow != "weight_stationary"
+            or table.from_chip
+            or bool(bits.any()) != crosses  # some tiles are on chip
+            or (shared and (table.read_bits.any() or table.write_bits.any()))
+        ):
+            return None
+        fetch_end = self.fetch_end
+        if crosses:
+            free = weights.end + (weights.link.turnaround if weights.writing else 0)
+            fetch_end = self.later(fetch_end, free)
+        points = len(np.atleast_1d(weights.link.ticks_per_cycle))
+        found = scan_layer(
+            table,
+            self.early,
+            ready,
+            arrived,
+            (weights.link, activations.link),
+            (self.array.rows, depth, points),
+            Frontier(
+                self.stream_end, self.shift_end, self.shadow_free, self.tile_there, fetch_end,
+                activations.end, activations.writing, self.slots[-depth:],
+            ),
+        )  # fmt: skip
+        if found is None:
+            return None
+
+        def plain(times: Any) -> Any:
+            return int(np.asarray(times).flat[0]) if self.later is max else times
+
+        end, left = found
+        self.stream_end, self.shift_end = plain(left.stream_end), plain(left.shift_end)
+        self.shadow_free, self.tile_there = plain(left.shadow_free), plain(left.tile_there)
+        shifted = int(table.new_plane.sum())
+        self.fetched += len(bits)
+        if len(bits):
+            self.fetch_end = plain(left.fetch_end)
+        # only the last ones are asked for again
+        self.slots += [0] * max(0, shifted - depth)
+        self.slots += [plain(slot) for slot in left.slots[-min(shifted, depth) :]]
+        if not shared:
+            activations.end, activations.writing = plain(left.activations_end), left.writing
+        if crosses:
+            weights.end, weights.writing = self.fetch_end, False
+        return plain(end)
 
     def _stream(self, step: Step, arrived: int, ready: int) -> int:
         """One step; returns the cycle at which its results have left the array. arrived: when its
