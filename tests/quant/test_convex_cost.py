@@ -95,6 +95,7 @@ def test_the_bound_is_within_a_step_of_the_linear_programme_with_its_knees(
     rate = width * problem.values[group] + (width > 0) * problem.metadata_bits[group]
     highs = highspy.Highs()
     highs.setOptionValue("output_flag", False)
+    highs.setOptionValue("threads", 1)  # its scheduler takes one number in a process
     shares = [highs.addVariable(lb=0, ub=1, obj=problem.points[w, i])
               for w, i in zip(width, item, strict=True)]  # fmt: skip
     times = [highs.addVariable(lb=0) for _ in problem.keys]

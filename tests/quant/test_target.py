@@ -61,7 +61,11 @@ def between(name: str, accelerator: str, quantity: str, share: float) -> Target:
 @pytest.mark.parametrize("quantity", ["latency", "energy"])
 @pytest.mark.parametrize(
     ("name", "accelerator"),
-    [("resnet18", "tpu_v1"), ("mobilenet_v2", "tpu_v1"), ("digits", "eyeriss_v1")],
+    [
+        ("resnet18", "tpu_v1"),
+        pytest.param("mobilenet_v2", "tpu_v1", marks=pytest.mark.slow),
+        ("digits", "eyeriss_v1"),
+    ],
 )
 def test_a_target_is_met_and_little_is_left_over(
     name: str, accelerator: str, quantity: str
@@ -80,6 +84,7 @@ def test_a_target_is_met_and_little_is_left_over(
         assert answer.relative_gap <= 1e-4
 
 
+@pytest.mark.slow
 def test_knowing_where_bits_are_free_beats_a_smaller_budget_for_all() -> None:
     graph, curves = network("mobilenet_v2")
     chip = load_accelerator("tpu_v1")
@@ -101,12 +106,13 @@ def test_knowing_where_bits_are_free_beats_a_smaller_budget_for_all() -> None:
 def test_a_shorter_time_costs_more_distortion() -> None:
     answers = [
         within("resnet18", "tpu_v1", between("resnet18", "tpu_v1", "latency", share))
-        for share in (0.1, 0.3, 0.9)
+        for share in (0.2, 0.8)
     ]
     distortions = [answer.allocation.predicted_distortion for answer in answers]
     assert distortions == sorted(distortions, reverse=True)
 
 
+@pytest.mark.slow
 def test_both_targets_are_met_together() -> None:
     latency = between("resnet18", "tpu_v1", "latency", 0.5)
     energy = between("resnet18", "tpu_v1", "energy", 0.4)
