@@ -135,8 +135,8 @@ def report(rows: Sequence[Row], accelerator: Accelerator, command: str) -> str:
         "",
         "Sorting brings columns of like width into one fold, whose pace is that of its widest. "
         "`fixed` gains nothing from it, nor does Stripes: neither pace depends on weights of up to "
-        "8 bits. Where DRAM sets the time, in ResNet-50 by its weights with one image and by spilled "
-        "activations with sixteen, sorting changes little.",
+        "8 bits. Where DRAM sets the time, in ResNet-50 by its weights with one image and by "
+        "spilled activations with sixteen, sorting changes little.",
         "",
         "| network | array | batch | rule | all 8 bits | mixed | sorted | gain | computing: mixed "
         "| sorted | gain |",
