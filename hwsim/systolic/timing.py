@@ -95,7 +95,7 @@ def finish_cycles(
 
     weights, activations: the DRAM channels; activations None: they cross the weights' channel.
     Dataflow and schedule are the array's. later: the later of two times; `numpy.maximum` where the
-    links' fields are integer arrays with one entry per design point, as then all times are.
+    links' times are integer arrays with one entry per design point, as then all times are.
     scan_from: layers of so many steps, kept as a `StepTable`, are solved at once where `scan.py`
     can; it changes no result.
     """

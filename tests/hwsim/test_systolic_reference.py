@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -243,7 +245,10 @@ def test_many_design_points_at_once_are_each_as_if_alone(data, weights, shared):
         data.draw(st.sampled_from(["pipelined", "serial"])),
     )
     array, _, _, fast, _ = data.draw(cases(flow, schedule))
-    vector = Link(*(np.array([getattr(x, f) for x in weights]) for f in vars(weights[0])))
+    burst = weights[0].burst_bits  # points differ in times alone
+    weights = [replace(link, burst_bits=burst) for link in weights]
+    times = ("ticks_per_burst", "ticks_per_cycle", "turnaround")
+    vector = Link(burst, *(np.array([getattr(x, f) for x in weights]) for f in times))
     together = finish_cycles(fast, array, vector, None if shared else vector, np.maximum)
     for point, link in enumerate(weights):
         alone = finish_cycles(fast, array, link, None if shared else link)
