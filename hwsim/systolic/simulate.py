@@ -11,7 +11,8 @@ graph allows it; a concatenation costs nothing where its parts need not move (`h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -59,7 +60,7 @@ class _Cut:
 
 
 @dataclass(frozen=True)
-class _LayerPlan:
+class LayerPlan:
     """A layer's tasks for the recurrence, how it was cut (None on the vector unit), and the energy
     of its multiply-accumulates."""
 
@@ -79,7 +80,7 @@ class _Traffic:
     second_reads: int
 
 
-class _Planner:
+class Planner:
     """Turns the layers of one network into tasks, widths and residency applied."""
 
     def __init__(
@@ -95,15 +96,35 @@ class _Planner:
         self.order: ColumnOrder = order
         self.graph, self.accelerator, self.bits, self.batch = graph, accelerator, bits, batch
         self.array = array
-        self.activations = Link.of(accelerator.dram_for("activations"), accelerator.clock)
         self.live = graph.liveness
         self.sizes = stored_bits(graph, bits, batch)
-        self.weights_stay = self._weights_stay()
         self.cuts = {layer.name: self._cut(layer) for layer in graph if layer.gemm is not None}
+        self._place(accelerator)
+
+    def on(self, accelerator: Accelerator) -> Planner:
+        """A planner for an accelerator that cuts the layers alike, with the cuts of this one."""
+        other = copy(self)
+        for found in ("layers", "held"):
+            vars(other).pop(found, None)
+        assert isinstance(accelerator.array, SystolicArray)
+        other.accelerator, other.array = accelerator, accelerator.array
+        other._place(accelerator)
+        return other
+
+    def _place(self, accelerator: Accelerator) -> None:
+        """Decide what stays on chip, and begin an empty program."""
+        self.activations = Link.of(accelerator.dram_for("activations"), accelerator.clock)
+        self.weights_stay = self._weights_stay()
         self.buffer = accelerator.memory_for("ifmap")
         capacity = self.buffer.capacity if self.buffer.keeps_tensors else 0
         self.residency: Residency = plan_residency(
-            graph, bits, batch, capacity, self, accelerator.vector.in_place, self.sizes
+            self.graph,
+            self.bits,
+            self.batch,
+            capacity,
+            self,
+            accelerator.vector.in_place,
+            self.sizes,
         )
         self.tasks: list[Task] = []  # of all layers so far
         self.ends: dict[str, tuple[int, ...]] = {}  # tasks that complete each layer's output
@@ -196,13 +217,13 @@ class _Planner:
             cut.schedule.blocks, channels, cut.pixels, cut.schedule.chunk_rows
         )
 
-    def plan(self, layer: Layer) -> _LayerPlan:
+    def plan(self, layer: Layer) -> LayerPlan:
         """Add the layer's tasks to the program. Layers come in execution order."""
         after = tuple(i for tensor in layer.inputs for i in self.ends[tensor.name])
         after = tuple(dict.fromkeys(after))
         if layer.name in self.live.views:  # readers find the parts where they are
             self.ends[layer.name] = after
-            return _LayerPlan((), None)
+            return LayerPlan((), None)
         plan = (
             self._plan_vector(layer, after) if layer.gemm is None else self._plan_gemm(layer, after)
         )
@@ -210,18 +231,22 @@ class _Planner:
         self.ends[layer.name] = (len(self.tasks) - 1,)
         return plan
 
-    def _plan_vector(self, layer: Layer, after: tuple[int, ...]) -> _LayerPlan:
+    def plan_all(self) -> list[LayerPlan]:
+        """Plans of all layers, in execution order; their tasks are the planner's program."""
+        return [self.plan(layer) for layer in self.layers]
+
+    def _plan_vector(self, layer: Layer, after: tuple[int, ...]) -> LayerPlan:
         assert isinstance(layer.work, Vector)
         if layer.kind == "input":
             loads = 0 if self.spilled(layer.name) else self.load_bits(layer)
-            return _LayerPlan((VectorTask(after, 0, read_bits=loads),), None)
+            return LayerPlan((VectorTask(after, 0, read_bits=loads),), None)
         reads = sum(
             self.moved_bits(tensor.name, self.spilled(tensor.name), tensor.values * self.batch)
             for tensor in layer.inputs
         )
         writes = self.write_bits(layer) if self.leaves(layer) else 0
         cycles = -(-layer.work.operations * self.batch // self.accelerator.vector.lanes)
-        return _LayerPlan((VectorTask(after, cycles, reads, writes),), None)
+        return LayerPlan((VectorTask(after, cycles, reads, writes),), None)
 
     def widest(self, name: str) -> int:
         layer = self.graph[name]
@@ -250,13 +275,13 @@ class _Planner:
         )
         return _Cut(gemm, widths, pixels, schedule)
 
-    def _plan_gemm(self, layer: Layer, after: tuple[int, ...]) -> _LayerPlan:
+    def _plan_gemm(self, layer: Layer, after: tuple[int, ...]) -> LayerPlan:
         cut = self.cuts[layer.name]
         schedule, first = cut.schedule, layer.inputs[0].name
         staged: tuple[Task, ...] = ()
         if not len(schedule.steps):
             writes_all = self.write_bits(layer) if self.leaves(layer) else 0
-            return _LayerPlan((VectorTask(after, 0, write_bits=writes_all),), schedule)
+            return LayerPlan((VectorTask(after, 0, write_bits=writes_all),), schedule)
         if isinstance(layer.work, Matmul) and (spilled := self.spilled(layer.inputs[-1].name)):
             second = layer.inputs[-1]  # brought back whole before the product begins
             bits = self.moved_bits(second.name, spilled, second.values * self.batch)
@@ -281,9 +306,9 @@ class _Planner:
             cut.pixels * cut.gemm.reduction,
             fully_connected=cut.gemm.pixels == 1,
         )
-        return _LayerPlan((*staged, ArrayTask(after, steps)), schedule, energy)
+        return LayerPlan((*staged, ArrayTask(after, steps)), schedule, energy)
 
-    def traffic(self, plan: _LayerPlan, weights: Link, activations: Link) -> _Traffic:
+    def traffic(self, plan: LayerPlan, weights: Link, activations: Link) -> _Traffic:
         """Bits over both DRAM channels, whole bursts."""
         fetched = reads = writes = second = 0
         for task in plan.tasks:
@@ -301,7 +326,7 @@ class _Planner:
             writes += int(activations.bursts(table.write_bits).sum()) * activations.burst_bits
         return _Traffic(fetched, reads, writes, second)
 
-    def onchip_bits(self, layer: Layer, plan: _LayerPlan) -> dict[Part, int]:
+    def onchip_bits(self, layer: Layer, plan: LayerPlan) -> dict[Part, int]:
         """Bits read and written in each memory, by data type.
 
         A row of ifmap values is read once for each slice of the weights; a psum is written and
@@ -337,7 +362,7 @@ class _Planner:
             counts[buffer, "weights"] = counts.get((buffer, "weights"), 0) + tiles
         return counts
 
-    def required_bits(self, layer: Layer, plan: _LayerPlan) -> dict[str, int]:
+    def required_bits(self, layer: Layer, plan: LayerPlan) -> dict[str, int]:
         """Bits that must be there at once in each memory, summed over what it holds.
 
         Tensors alive and, in a memory that is to hold whole layers, the layer's weights; two
@@ -369,7 +394,7 @@ class _Planner:
         return need
 
     def energy_parts(
-        self, layer: Layer, plan: _LayerPlan, onchip: dict[Part, int], traffic: _Traffic
+        self, layer: Layer, plan: LayerPlan, onchip: dict[Part, int], traffic: _Traffic
     ) -> dict[Part, float]:
         """Multiply-accumulates, memories, both DRAM channels and vector operations.
 
@@ -395,10 +420,71 @@ class _Planner:
             **access_energy_pj(accelerator, moved),
         }
 
+    def rows(
+        self, plans: Sequence[LayerPlan], cycles: Iterable[int], stalls: Iterable[int]
+    ) -> Iterator[LayerStats]:
+        """What each layer costs, in execution order, given its cycles and stall cycles."""
+        weights, activations = channel_links(self.accelerator)
+        for layer, plan, taken, stalled in zip(self.layers, plans, cycles, stalls, strict=True):
+            traffic = self.traffic(plan, weights, activations)
+            onchip, required = self.onchip_bits(layer, plan), self.required_bits(layer, plan)
+            yield LayerStats(
+                name=layer.name,
+                kind=layer.kind,
+                macs=layer.macs * self.batch,
+                cycles=taken,
+                stall_cycles=stalled,
+                dram_read_bits=traffic.weight_reads + traffic.reads,
+                dram_write_bits=traffic.writes,
+                onchip_bits=by_place(onchip),
+                required_bits=required,
+                available_bits={m.name: m.capacity for m in self.accelerator.memory},
+                energy_parts=self.energy_parts(layer, plan, onchip, traffic),
+                detail={
+                    "steps": 0 if plan.schedule is None else len(plan.schedule.steps),
+                    **(_NO_SRAM if plan.schedule is None else plan.schedule.sram_counts),
+                    "weight_dram_bits": traffic.weight_reads,
+                    "activation_dram_bits": traffic.reads + traffic.writes,
+                    "ofmap_kept": int(layer.name in self.residency.resident),
+                },
+            )
 
-def _mixed(graph: LayerGraph, bits: BitWidths) -> bool:
-    """Whether some layer's channels have different widths, so that their order matters."""
-    return any(np.ptp(bits.weight(layer)) > 0 for layer in graph.weighted)
+
+def column_orders(
+    graph: LayerGraph, array: SystolicArray, bits: BitWidths
+) -> tuple[ColumnOrder, ...]:
+    """Orders of columns to try: several where the array may sort them and some layer's channels
+    have different widths."""
+    mixed = array.sort_columns and any(np.ptp(bits.weight(x)) > 0 for x in graph.weighted)
+    return _ORDERS if mixed else _ORDERS[:1]
+
+
+def check(graph: LayerGraph, accelerator: Accelerator, bits: BitWidths, batch: int) -> None:
+    """Raise ValueError for what `simulate_network` does not take."""
+    if not isinstance(accelerator.array, SystolicArray):
+        raise ValueError(f"accelerator {accelerator.name!r} has no systolic array; as tpu_v1 has")
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+    bits.check(graph)
+
+
+def channel_links(accelerator: Accelerator) -> tuple[Link, Link]:
+    """Links of weights and activations; where one channel carries both they are alike."""
+    drams = accelerator.dram_for("weights"), accelerator.dram_for("activations")
+    weights, activations = (Link.of(dram, accelerator.clock) for dram in drams)
+    return weights, activations
+
+
+def run(
+    planner: Planner, links: tuple[Link, Link] | None, later: Callable = max, **options: int
+) -> list[int]:
+    """Cycles at which the planner's tasks end; links None: on infinitely fast DRAM."""
+    drams = [planner.accelerator.dram_for(c) for c in ("weights", "activations")]
+    weights, activations = links or (Link.infinite(drams[0]), Link.infinite(drams[1]))
+    shared = drams[0] is drams[1]
+    return finish_cycles(
+        planner.tasks, planner.array, weights, None if shared else activations, later, **options
+    )
 
 
 def simulate_network(
@@ -416,66 +502,31 @@ def simulate_network(
     could cost time. Raises ValueError for widths that are missing, a batch below 1, or another
     kind of accelerator.
     """
+    check(graph, accelerator, bits, batch)
     array = accelerator.array
-    if not isinstance(array, SystolicArray):
-        raise ValueError(f"accelerator {accelerator.name!r} has no systolic array; as tpu_v1 has")
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
-    bits.check(graph)
-    drams = accelerator.dram_for("weights"), accelerator.dram_for("activations")
-    weights, activations = (Link.of(dram, accelerator.clock) for dram in drams)
-    shared = drams[0] is drams[1]
-    orders = _ORDERS if array.sort_columns and _mixed(graph, bits) else _ORDERS[:1]
+    assert isinstance(array, SystolicArray)
+    links = channel_links(accelerator)
     planned = []
-    for order in orders:
-        planner = _Planner(graph, accelerator, bits, batch, order)
-        plans = [planner.plan(layer) for layer in planner.layers]
-        ends = finish_cycles(planner.tasks, array, weights, None if shared else activations)
-        planned.append((planner, plans, ends))
+    for order in column_orders(graph, array, bits):
+        planner = Planner(graph, accelerator, bits, batch, order)
+        plans = planner.plan_all()
+        planned.append((planner, plans, run(planner, links)))
     planner, plans, ends = min(planned, key=lambda found: max(found[2]))  # the first of equal ones
     last = [planner.ends[layer.name] for layer in planner.layers]
-    instant = (Link.infinite(drams[0]), None if shared else Link.infinite(drams[1]))
-    free = finish_cycles(planner.tasks, array, *instant)
     over, free_over = (
         np.maximum.accumulate([max(times[i] for i in tasks) for tasks in last])
-        for times in (ends, free)
+        for times in (ends, run(planner, None))
     )
     cycles = np.diff(over, prepend=0).tolist()
     # the delay behind the free run that no later layer makes good
     lasting = np.minimum.accumulate((over - free_over)[::-1])[::-1]
     stalls = np.diff(lasting, prepend=0).tolist()
-    rows = []
-    for layer, plan, taken, stalled in zip(planner.layers, plans, cycles, stalls, strict=True):
-        traffic = planner.traffic(plan, weights, activations)
-        onchip, required = planner.onchip_bits(layer, plan), planner.required_bits(layer, plan)
-        rows.append(
-            LayerStats(
-                name=layer.name,
-                kind=layer.kind,
-                macs=layer.macs * batch,
-                cycles=taken,
-                stall_cycles=stalled,
-                dram_read_bits=traffic.weight_reads + traffic.reads,
-                dram_write_bits=traffic.writes,
-                onchip_bits=by_place(onchip),
-                required_bits=required,
-                available_bits={m.name: m.capacity for m in accelerator.memory},
-                energy_parts=planner.energy_parts(layer, plan, onchip, traffic),
-                detail={
-                    "steps": 0 if plan.schedule is None else len(plan.schedule.steps),
-                    **(_NO_SRAM if plan.schedule is None else plan.schedule.sram_counts),
-                    "weight_dram_bits": traffic.weight_reads,
-                    "activation_dram_bits": traffic.reads + traffic.writes,
-                    "ofmap_kept": int(layer.name in planner.residency.resident),
-                },
-            )
-        )
     return NetworkStats(
         graph.name,
         accelerator.name,
         batch,
         accelerator.clock,
         array.pes,
-        tuple(rows),
+        tuple(planner.rows(plans, cycles, stalls)),
         planner.residency.gap_bits,
     )
