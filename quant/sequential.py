@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil, prod
 
 import torch
 from torch import Tensor
 
-from quant.calibration import Progress, Recipe, one_by_one
+from quant.calibration import Progress, Recipe
 from quant.images import LabelledImages
 from quant.network import AtOutput, FoldedLayer, Network, Walk
 from quant.patches import patch_shape, patches
@@ -33,6 +34,8 @@ from quant.scales import stored_step
 
 STEP_RATIOS = (0.84, 0.92, 1.0, 1.08)  # to the recipe's steps, tried for every channel
 SLOPE_RESTORED = 0.5  # of the lost slope, as an exponent; 0.5 did best of 0, 0.5 and 1
+_MOST_TOGETHER = 32  # images that walk together,
+_VALUES_TOGETHER = 2**18  # and their input values: one at a time at 224 x 224 pixels
 _LEAST_CORRELATION = 0.5  # of float and quantised output, for their slope to mean anything
 
 
@@ -197,10 +200,14 @@ class Sequential(Feedback):
         }
 
     def _walks(self, rounded: AtOutput) -> tuple[list[Walk], list[Walk]]:
-        images = list(one_by_one(self.images))
+        size = max(1, min(_MOST_TOGETHER, _VALUES_TOGETHER // prod(self.network.input_shape)))
+        if isinstance(self.images, LabelledImages):
+            batches = [batch for batch, _ in self.images.batches(size)]
+        else:
+            batches = list(self.images.split(size))
         return (
-            [self.network.walk(image) for image in images],
-            [self.network.walk(image, rounded) for image in images],
+            [self.network.walk(batch) for batch in batches],
+            [self.network.walk(batch, rounded) for batch in batches],
         )
 
     def _see(
@@ -211,10 +218,10 @@ class Sequential(Feedback):
         found: Tensor,
         generator: torch.Generator,
     ) -> None:
-        """A sample of positions of one image: inputs of the float and of the quantised layer."""
+        """A sample of positions of some images: inputs of the float and of the quantised layer."""
         groups, size = patch_shape(folded.layer)
         columns, lost = patches(folded.layer, found), patches(folded.layer, exact - found)
-        wanted = -(-samples_wanted(size) // len(self.images))
+        wanted = ceil(samples_wanted(size) * len(found) / len(self.images))
         if columns.shape[2] > wanted:
             chosen = torch.randperm(columns.shape[2], generator=generator)[:wanted]
             columns, lost = columns[:, :, chosen], lost[:, :, chosen]
