@@ -133,6 +133,16 @@ def test_weights_steps_biases_and_activation_steps_are_all_trained(tuned, start)
     assert both[0].step != both[1].step
 
 
+def test_weights_of_dropped_channels_get_no_gradient(start):
+    student = Student(start)
+    student(digits.test().tensor(0, 8)).square().sum().backward()
+    dropped = start.weights["block1.conv2"].bits == 0
+    gradient = student.weights["block1.conv2"].weight.grad
+    assert dropped.sum() == 4
+    assert (gradient[dropped] == 0).all()
+    assert (gradient[~dropped] != 0).any(1).all()
+
+
 def test_a_max_pool_keeps_the_step_of_its_producer(tuned):
     activations = tuned.quantized.activations
     assert activations["pool"] == activations["pointwise"]
@@ -169,7 +179,11 @@ def test_going_on_from_a_checkpoint_ends_in_the_same_network_to_the_bit(
     found, tuned = whole_run
     save_checkpoint(path, found[epoch - 1], origin)
     state = load_checkpoint(path, SHORT, origin, Student(start).leaves())
-    again = finetune(start, images(), SHORT, state=state)
+    updates = []
+    again = finetune(
+        start, images(), SHORT, state=state, progress=lambda task, done, whole: updates.append(done)
+    )
+    assert updates == list(range(8 * epoch + 1, 8 * 6 + 1))  # 400 images in batches of 50
     assert_equal(again.quantized, tuned.quantized)
     assert_histories_equal(again.history, tuned.history)
     assert again.best.number == tuned.best.number
