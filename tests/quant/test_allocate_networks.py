@@ -14,9 +14,10 @@ from hwsim.accelerator import load_accelerator
 from hwsim.frontends.models import from_name
 from hwsim.graph import LayerGraph
 from quant.allocate import allocate, per_layer
-from quant.budget import Budget
-from quant.curves import RDCurves
+from quant.budget import Budget, Cap
+from quant.curves import LayerCurve, RDCurves
 from quant.fit import fit_caps
+from quant.large_steps import FEW_ITEMS
 
 MOST = 1e-4
 NETWORKS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2")
@@ -88,3 +89,27 @@ def test_the_gap_is_small_on_curves_of_trained_networks(data_dir: Path, network:
     curves = sweep(loaded, images, probes=1)
     for name, budget in BUDGETS.items():
         assert allocate(curves, budget(curves, loaded.graph)).relative_gap <= MOST, name
+
+
+def test_caps_on_layers_of_few_channels_leave_next_to_no_gap() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(45, 4608)] * 10 + [(2000, 64)]
+    layers = [
+        LayerCurve(
+            f"layer{i}",
+            rng.lognormal(0, 1, (count, 1))
+            * 4.0 ** -np.arange(9)
+            * rng.lognormal(0, 0.1, (count, 9)),
+            values,
+        )
+        for i, (count, values) in enumerate(sizes)
+    ]
+    curves = RDCurves("capped", tuple(layers), ())
+    assert curves.channels > FEW_ITEMS
+    caps = tuple(
+        Cap(c.name, (("weights", c.name),), int(2.63 * c.values * c.channels)) for c in layers[:10]
+    )
+    budget = Budget(weight_bits=2.7, caps=caps)
+    answer = allocate(curves, budget)
+    assert len(answer.binding) > 1
+    assert 0 <= answer.relative_gap <= MOST

@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pytest
 from allocation_cases import small_budget, small_curves
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quant import frontier
+from quant.budget import Budget, Cap
+from quant.curves import RDCurves, TensorCurve
 from quant.frontier import search
 from quant.multipliers import find_prices
 from quant.problem import Problem, build
@@ -53,6 +56,28 @@ def test_the_first_choice_is_the_best_of_all(seed: int) -> None:
     for widths, cost, usage in zip(found.widths, found.cost, found.usage, strict=True):
         assert abs(cost - costs[tuple(widths.tolist())]) <= 1e-9 * scale
         assert np.allclose(usage, problem.rows @ problem.rates(widths))
+
+
+@given(seed=seeds)
+def test_items_under_many_overlapping_caps_are_chosen_best(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tensors = []
+    for i in range(6):
+        d = -np.sort(-rng.lognormal(0, 2, 9))
+        d[0] = np.inf
+        tensors.append(TensorCurve(f"a{i}", d, int(rng.integers(1, 9))))
+    caps = []
+    for i in range(5):
+        members = [tensors[k] for k in rng.permutation(6)[: int(rng.integers(2, 5))]]
+        most = int(rng.uniform(3, 7) * sum(t.values for t in members))
+        caps.append(Cap(f"cap{i}", tuple(("activations", t.name) for t in members), most))
+    widths = (2, 4, 7)
+    curves = RDCurves("caps", (), tuple(tensors))
+    problem = build(curves, Budget(caps=tuple(caps), activation_widths=widths))
+    multipliers = find_prices(problem).multipliers
+    costs = costs_of_all(problem, multipliers)
+    found = search(problem, np.arange(6), np.arange(5), multipliers, max(costs.values()) + 1)
+    assert found.cost[0] == pytest.approx(min(costs.values()), abs=1e-9)
 
 
 @given(seed=seeds)
