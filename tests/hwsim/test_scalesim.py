@@ -59,7 +59,7 @@ def published(rows, cols, flow, m, k, n):
 sizes = st.integers(1, 70)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     rows=st.integers(1, 20), cols=st.integers(1, 20), flow=st.sampled_from(list(FLOWS)),
     m=sizes, k=sizes, n=sizes,

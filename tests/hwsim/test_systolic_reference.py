@@ -64,8 +64,8 @@ def layers(draw, position: int) -> tuple[GemmTask | VectorWork, dict]:
         operations, lanes = draw(st.integers(0, 40)), draw(st.integers(1, 8))
         return VectorWork(operations, lanes, after, reads, writes), {}
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    groups, pixels = draw(st.integers(1, 4)), draw(st.integers(1, 12))
-    reduction, columns = draw(st.integers(1, 8)), draw(st.integers(1, 7))
+    groups, pixels = draw(st.integers(1, 3)), draw(st.integers(1, 9))
+    reduction, columns = draw(st.integers(1, 7)), draw(st.integers(1, 6))
     activation_bits = draw(st.integers(1, 9))
     widths = rng.integers(0 if draw(st.booleans()) else 1, 10, (groups, columns))
     limit = 2 ** np.maximum(widths - 1, 0)[:, None, :]
