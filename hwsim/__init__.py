@@ -3,6 +3,7 @@
 from hwsim.accelerator import Accelerator, load_accelerator, preset_names
 from hwsim.bits import BitWidths
 from hwsim.graph import Layer, LayerGraph, Tensor
+from hwsim.many import ManyStats, simulate_many
 from hwsim.simulate import simulate
 from hwsim.stats import LayerStats, NetworkStats
 
@@ -12,9 +13,11 @@ __all__ = [
     "Layer",
     "LayerGraph",
     "LayerStats",
+    "ManyStats",
     "NetworkStats",
     "Tensor",
     "load_accelerator",
     "preset_names",
     "simulate",
+    "simulate_many",
 ]
