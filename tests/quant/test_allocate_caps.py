@@ -11,6 +11,7 @@ from allocation_cases import convex_curves, small_budget, small_curves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quant import slopes
 from quant.allocate import allocate
 from quant.budget import Budget, Cap
 from quant.curves import LayerCurve, RDCurves, TensorCurve
@@ -23,8 +24,23 @@ from quant.slopes import critical_slope, critical_slope_by_sorting
 seeds = st.integers(0, 2**32 - 1)
 
 
-@given(seed=seeds, share=st.floats(0, 1.1), parts=st.integers(1, 4))
-def test_selection_by_digits_equals_sorting(seed: int, share: float, parts: int) -> None:
+@given(
+    seed=seeds,
+    share=st.floats(0, 1.1),
+    parts=st.integers(1, 4),
+    few=st.sampled_from([0, 3, 2048]),
+    many=st.sampled_from([0, 1 << 19]),
+)
+def test_selection_by_digits_equals_sorting(
+    seed: int, share: float, parts: int, few: int, many: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slopes, "_FEW", few)
+        patch.setattr(slopes, "_MANY", many)
+        check_selection(seed, share, parts)
+
+
+def check_selection(seed: int, share: float, parts: int) -> None:
     rng = np.random.default_rng(seed)
     steps = []
     for _ in range(parts):
