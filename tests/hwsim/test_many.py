@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_systolic_laws import graphs, machines, random_bits
 
 from hwsim import Accelerator, BitWidths, load_accelerator, simulate, simulate_many
-from hwsim.accelerator import OperandWidth
+from hwsim.accelerator import Memory, OperandWidth
 from hwsim.systolic import many
 
 TPU = load_accelerator("tpu_v1")
@@ -68,9 +68,12 @@ def variants(draw, machine: Accelerator) -> list[Accelerator]:
     bursts = draw(st.sampled_from([[8], [512], [64, 512]]))
     rules = draw(st.lists(st.sampled_from(RULES), min_size=1, max_size=2))
     in_place = draw(st.sampled_from([[False], [True], [False, True]]))
+    stores = draw(st.sampled_from([[None], [None, 1, 10**4, 10**9]]))  # of all weights
     points = []
     for _ in range(draw(st.integers(1, 14))):
         buffer, *others = machine.memory
+        if store := draw(st.sampled_from(stores)):
+            others.append(Memory("weight_store", store, ("weights",), 1.0, keeps_weights=True))
         buffer = replace(buffer, capacity=draw(st.sampled_from(capacities)))
         dram = tuple(
             replace(

@@ -1,0 +1,218 @@
+"""Simulations a second: one network on one chip, and on a grid of design points.
+
+    python benchmarks/exploration.py [--networks resnet50 mobilenet_v2] [--workers 2] [--repeat 3]
+                                     [-o reports/exploration_rate.md]
+
+Writes a report (Markdown). A grid is a chip's designer's: 8 unified buffers x 16 weight bandwidths
+x 8 array sizes of tpu_v1. Graphs are made before the clock starts. Processor seconds are given
+beside the clock's, because other work on the machine disturbs them less; all are the least of the
+repeats. Of each grid some points are simulated alone besides, and must agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from hwsim import Accelerator, BitWidths, LayerGraph, load_accelerator, simulate, simulate_many
+from hwsim.frontends.models import from_name
+
+MIB = 8 * 2**20
+BUFFERS_MIB = (0.5, 1, 2, 4, 8, 12, 16, 24)
+SIZES = (64, 96, 128, 192, 256, 320, 384, 512)
+SMALL_SIZES = (32, 48)
+BANDWIDTHS_GB = tuple(range(10, 90, 5))
+CHECKED = 16  # points of each grid that are simulated alone
+SCALESIM_REPORT = Path(__file__).parents[1] / "reports" / "scalesim.md"  # benchmarks/scalesim.py
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Least seconds by the clock and of this process."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def measure(work: Callable[[], object], repeat: int) -> Timing:
+    walls, cpus = [], []
+    for _ in range(repeat):
+        start, cpu = time.perf_counter(), time.process_time()
+        work()
+        walls.append(time.perf_counter() - start)
+        cpus.append(time.process_time() - cpu)
+    return Timing(min(walls), min(cpus))
+
+
+def grid(sizes: Sequence[int]) -> list[Accelerator]:
+    """tpu_v1 with other arrays, unified buffers and weight bandwidths."""
+    tpu = load_accelerator("tpu_v1")
+    buffer, *others = tpu.memory
+    weights, host = tpu.dram
+    return [
+        replace(
+            tpu,
+            array=replace(tpu.array, rows=size, cols=size),
+            memory=(replace(buffer, capacity=int(mib * MIB)), *others),
+            dram=(replace(weights, bandwidth=gb * 8 * 10**9), host),
+        )
+        for size in sizes
+        for mib in BUFFERS_MIB
+        for gb in BANDWIDTHS_GB
+    ]
+
+
+def all_widths(graph: LayerGraph) -> dict[str, BitWidths]:
+    """Eight bits everywhere, and one random width for each channel."""
+    rng = np.random.default_rng(0)
+    mixed = {x.name: rng.integers(1, 9, x.out_channels) for x in graph.weighted}
+    return {"W8A8": BitWidths(8, 8), "W1-8 by channel, A8": BitWidths(mixed, 8)}
+
+
+def check(graph: LayerGraph, points: Sequence[Accelerator], bits: BitWidths) -> None:
+    """Some points alone must give what they give together."""
+    found = simulate_many(graph, points, bits)
+    for i in np.random.default_rng(1).choice(len(points), CHECKED, replace=False):
+        alone = simulate(graph, points[i], bits)
+        for name in ("cycles", "stall_cycles", "dram_read_bits", "dram_write_bits", "energy_pj"):
+            together, one = getattr(found, name)[i], getattr(alone, name)
+            if together != one:
+                raise SystemExit(f"{graph.name}, point {i}: {name} {together}, alone {one}")
+
+
+def one_call_lines(graphs: Sequence[LayerGraph], repeat: int) -> list[str]:
+    tpu = load_accelerator("tpu_v1")
+    lines = ["| network | widths | array | cycles | wall ms | processor ms |",
+             "| --- | --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    for graph in graphs:
+        for label, bits in all_widths(graph).items():
+            for size in (256, 64, 32):
+                chip = replace(tpu, array=replace(tpu.array, rows=size, cols=size))
+                cycles = simulate(graph, chip, bits).cycles
+                took = measure(lambda c=chip, g=graph, b=bits: simulate(g, c, b), 5 * repeat)
+                lines.append(
+                    f"| {graph.name} | {label} | {size} x {size} | {cycles:,} "
+                    f"| {1e3 * took.wall_s:.1f} | {1e3 * took.cpu_s:.1f} |"
+                )
+    return lines
+
+
+def grid_lines(graphs: Sequence[LayerGraph], workers: int, repeat: int) -> list[str]:
+    lines = [
+        "| network | widths | arrays | points | processor s, 1 process | points a processor s "
+        f"| wall s, 1 process | points/s | wall s, {workers} processes | points/s |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for graph in graphs:
+        for sizes in (SIZES, SMALL_SIZES):
+            points = grid(sizes)
+            for label, bits in all_widths(graph).items():
+                check(graph, points, bits)
+                one = measure(lambda g=graph, p=points, b=bits: simulate_many(g, p, b), repeat)
+                shared = measure(
+                    lambda g=graph, p=points, b=bits: simulate_many(g, p, b, workers=workers),
+                    repeat + 1,  # the first starts the processes
+                )
+                count = len(points)
+                lines.append(
+                    f"| {graph.name} | {label} | {sizes[0]}..{sizes[-1]} | {count:,} "
+                    f"| {one.cpu_s:.2f} | {count / one.cpu_s:,.0f} "
+                    f"| {one.wall_s:.2f} | {count / one.wall_s:,.0f} "
+                    f"| {shared.wall_s:.2f} | {count / shared.wall_s:,.0f} |"
+                )
+    return lines
+
+
+def scalesim_seconds() -> float:
+    """Processor seconds of SCALE-Sim for ResNet-18 on 256 x 256, as its own benchmark found."""
+    for line in SCALESIM_REPORT.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[:3] == ["ResNet-18", "256 x 256", "ws"]:
+            return float(cells[-2])
+    raise SystemExit(f"{SCALESIM_REPORT}: no row for ResNet-18; run benchmarks/scalesim.py")
+
+
+def scalesim_lines(repeat: int) -> list[str]:
+    graph, tpu = from_name("resnet18"), load_accelerator("tpu_v1")
+    bits = BitWidths(8, 8)
+    took = measure(lambda: simulate(graph, tpu, bits), 5 * repeat)
+    points = grid((256,))
+    many = measure(lambda: simulate_many(graph, points, bits), repeat)
+    each, theirs = many.cpu_s / len(points), scalesim_seconds()
+    return [
+        f"SCALE-Sim takes {theirs} processor seconds for ResNet-18 on 256 x 256 "
+        "(`reports/scalesim.md`, where its cycles and ours for its schedule are side by side). "
+        "Its model is another: folds never overlap. So this is the price of an answer, not of the "
+        "same answer.",
+        "",
+        "| ResNet-18, 256 x 256 | processor s | SCALE-Sim / this |",
+        "| --- | ---: | ---: |",
+        f"| `simulate`, one call | {took.cpu_s:.4f} | {theirs / took.cpu_s:,.0f} |",
+        f"| `simulate_many`, each of {len(points)} points | {each:.6f} | {theirs / each:,.0f} |",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--networks", nargs="+", default=["resnet50", "mobilenet_v2"])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    graphs = [from_name(name) for name in options.networks]
+    load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
+    text = "\n".join(
+        [
+            "# Simulations a second",
+            "",
+            "Made by `python benchmarks/exploration.py "
+            f"--networks {' '.join(options.networks)} --workers {options.workers} "
+            f"--repeat {options.repeat}` with chipfit {version('chipfit')}, Python "
+            f"{platform.python_version()}, numpy {np.__version__}, joblib {version('joblib')}, on "
+            f"{os.cpu_count()} cores with a load average of {load} when it began: where that is "
+            f"above the number of cores, other work ran beside it, and the clock's seconds say "
+            f"less than the processor's.",
+            "",
+            "Layer graphs are made before. Least of the repeats.",
+            "",
+            "## One call of `simulate` on tpu_v1",
+            "",
+            *one_call_lines(graphs, options.repeat),
+            "",
+            "## A grid of design points with `simulate_many`",
+            "",
+            f"{len(BUFFERS_MIB)} unified buffers ({BUFFERS_MIB[0]} to {BUFFERS_MIB[-1]} MiB) x "
+            f"{len(BANDWIDTHS_GB)} weight bandwidths ({BANDWIDTHS_GB[0]} to {BANDWIDTHS_GB[-1]} "
+            f"GB/s) x square arrays from {SIZES[0]} to {SIZES[-1]} ({len(SIZES)} sizes), and from "
+            f"{SMALL_SIZES[0]} to {SMALL_SIZES[-1]} ({len(SMALL_SIZES)} sizes), whose layers have "
+            f"most steps. {CHECKED} points of each grid were simulated alone, and agree exactly. "
+            f"Processor seconds include no child processes, so they are given for one process.",
+            "",
+            *grid_lines(graphs, options.workers, options.repeat),
+            "",
+            "## Beside SCALE-Sim",
+            "",
+            *scalesim_lines(options.repeat),
+            "",
+            f"Peak memory of this process: "
+            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB (with torch, "
+            f"which made the graphs).",
+            "",
+        ]
+    )
+    print(text)
+    if options.output:
+        options.output.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
