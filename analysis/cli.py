@@ -308,12 +308,12 @@ def _finetune(parser: Parser) -> None:
     _pack(parser)
     parser.add_argument("--epochs", type=positive_int, default=20, metavar="N",
                         help="passes over the images (default 20)")  # fmt: skip
-    parser.add_argument("--lr", type=float, default=0.01, metavar="RATE",
-                        help="about the steps a weight moves an update (default 0.01)")  # fmt: skip
+    parser.add_argument("--lr", type=float, default=0.003, metavar="RATE",
+                        help="steps a weight moves an update, about (default 0.003)")  # fmt: skip
     parser.add_argument("--batch", type=batch_size, default=32, metavar="N",
                         help="images an update (default 32)")  # fmt: skip
-    parser.add_argument("--loss", choices=("kl", "logits"), default="kl",
-                        help="distance from the float network (default kl)")  # fmt: skip
+    parser.add_argument("--loss", choices=("kl", "logits"), default="logits",
+                        help="distance from the float network (default logits)")  # fmt: skip
     parser.add_argument("--training", type=positive_int, metavar="N",
                         help="images to train on, at most (default all that are not "
                         "evaluated on)")  # fmt: skip

@@ -57,9 +57,9 @@ class Schedule:
     """
 
     epochs: int = 20
-    rate: float = 0.01
-    batch: int = 64
-    loss: str = "kl"
+    rate: float = 0.003
+    batch: int = 32
+    loss: str = "logits"
     shift: int = 0
     flip: bool = False
     held_out: float = 0.2
