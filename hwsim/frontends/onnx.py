@@ -240,7 +240,7 @@ def _constants(plan: Plan) -> Iterator[OnnxValue]:
 
 def _clean(name: str) -> str:
     """A name that torch takes for a path of modules."""
-    parts = re.sub(r"[^\w.]", "_", name).split(".")
+    parts = re.sub(r"[^\w.-]", "_", name).split(".")
     return ".".join(part for part in parts if part)
 
 
@@ -255,7 +255,7 @@ def _owner(value: OnnxValue | None) -> str:
 
 VIEWS = frozenset(
     ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Slice", "Split",
-     "Gather", "Cast", "CastLike")
+     "SplitToSequence", "Gather", "Cast", "CastLike")
 )  # fmt: skip
 CALLED = {
     "Concat": "cat",

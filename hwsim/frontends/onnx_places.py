@@ -102,6 +102,30 @@ def split(plan: Planner, node: OnnxNode, inputs: Inputs) -> tuple[OnnxValue, ...
     return plan.split_step(node, lambda x: x.split(sizes, axis), [x])
 
 
+def split_to_sequence(plan: Planner, node: OnnxNode, inputs: Inputs) -> OnnxValue:
+    """Parts of one axis, which SequenceAt takes out again."""
+    x = plan.given(node, inputs)
+    axis = plan.axis(node, node.attributes.get("axis", 0), len(x.shape))
+    sizes = plan.ints(node, optional(inputs, 1), "sizes")
+    if sizes is None or min(sizes, default=0) < 1:
+        raise plan.unsupported(node, "the sizes of its parts are missing")
+    if optional(inputs, 1).shape == ():  # type: ignore[union-attr]  # one size for all
+        whole, left = divmod(x.shape[axis], sizes[0])
+        sizes = [sizes[0]] * whole + [left] * (left > 0)
+    parts = plan.split_step(node, lambda x: x.split(sizes, axis), [x])
+    for part in parts:
+        part.name = ""
+    return OnnxValue(node.outputs[0], (), x.dtype, parts=parts)
+
+
+def sequence_at(plan: Planner, node: OnnxNode, inputs: Inputs) -> OnnxValue:
+    parts = plan.given(node, inputs).parts
+    where = plan.ints(node, optional(inputs, 1), "position")
+    if not parts or where is None or not -len(parts) <= where[0] < len(parts):
+        raise plan.unsupported(node, f"position {where} of a sequence of {len(parts)}")
+    return parts[where[0]]
+
+
 def slice_(plan: Planner, node: OnnxNode, inputs: Inputs) -> OnnxValue:
     """A part along each axis; a negative step reads backwards."""
     x = plan.given(node, inputs)
@@ -295,6 +319,8 @@ PLACES: dict[str, Handler] = {
     "Tile": tile,
     "Concat": concat,
     "Split": split,
+    "SplitToSequence": split_to_sequence,
+    "SequenceAt": sequence_at,
     "Slice": slice_,
     "Gather": gather,
     "GatherND": gather_nd,

@@ -29,7 +29,8 @@ FREE_SIZE = ("NonZero", "Compress", "Unique")  # results no larger than what the
 @dataclass(eq=False)
 class OnnxValue:
     """What a name stands for. array: its values where they are known. stored: the file's tensor
-    behind it. step, position: who makes it, and which of its results it is."""
+    behind it. step, position: who makes it, and which of its results it is. parts: of a sequence,
+    which is no tensor itself."""
 
     name: str
     shape: tuple[int, ...]
@@ -38,6 +39,7 @@ class OnnxValue:
     stored: StoredTensor | None = None
     step: Step | None = None
     position: int = 0
+    parts: tuple[OnnxValue, ...] = ()
 
     @property
     def constant(self) -> bool:
@@ -147,6 +149,8 @@ class Planner:
         **info: Any,
     ) -> tuple[OnnxValue, ...]:
         """Call a function that returns a tensor or several. Raises ValueError if torch refuses."""
+        if any(value is not None and value.parts for value in operands):
+            raise self.unsupported(node, "it reads a sequence of tensors")
         try:
             made = function(*(None if v is None else v.meta() for v in operands))
         except Exception as error:  # sizes that do not fit together: torch has many words for it

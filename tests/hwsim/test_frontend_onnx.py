@@ -32,6 +32,14 @@ def described(graph: LayerGraph, params: bool = True) -> list[tuple[object, ...]
     ]  # fmt: skip
 
 
+@pytest.fixture
+def no_fast_path() -> Iterator[None]:
+    """Attention as separate operations, as trained networks are exported."""
+    torch.backends.mha.set_fastpath_enabled(False)
+    yield
+    torch.backends.mha.set_fastpath_enabled(True)
+
+
 # -- the same network by two ways ------------------------------------------------------------------
 
 SLOW = (
@@ -75,6 +83,7 @@ def test_a_batch_norm_that_the_exporter_folded_has_left_a_bias(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_fast_path")
 @pytest.mark.parametrize(
     ("name", "opset"),
     [("resnet18", 9), ("mobilenet_v3_small", 11), ("vit_b_16", 14), ("convnext_tiny", 13),
@@ -108,14 +117,6 @@ class Attention(nn.Module):
         tokens = self.patch(x).flatten(2).transpose(1, 2)
         tokens = torch.roll(self.block(tokens), (1, 2), (1, 2))
         return self.gate(tokens[:, 0])
-
-
-@pytest.fixture
-def no_fast_path() -> Iterator[None]:
-    """Attention as separate operations, as trained networks are exported."""
-    torch.backends.mha.set_fastpath_enabled(False)
-    yield
-    torch.backends.mha.set_fastpath_enabled(True)
 
 
 @pytest.mark.usefixtures("no_fast_path")

@@ -120,6 +120,16 @@ CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray]]] = {
             "steps": np.array([-2, 2]),
         },
     ),
+    "sequence": (
+        [
+            node("SplitToSequence", ["x", "two"], ["s"], axis=2),
+            node("SequenceAt", ["s", "last"], ["a"]),
+            node("SequenceAt", ["s", "first"], ["b"]),
+            node("Sub", ["a", "b"], ["c"]),
+            node("MaxPool", ["c"], ["y"], kernel_shape=[1, 1]),
+        ],
+        {"two": np.array(2), "last": np.array(-1), "first": np.array(0)},
+    ),
     "gathered": (
         [
             node("Gather", ["x", "i"], ["a"], axis=2),
