@@ -111,7 +111,7 @@ def cases(draw):
     return array, width, reference, fast, schedules
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(case=cases(), burst_ticks=st.integers(0, 30))
 def test_fast_timing_equals_the_reference_under_every_rule_and_order(case, burst_ticks):
     array, width, reference, fast, schedules = case

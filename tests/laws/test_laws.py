@@ -19,7 +19,7 @@ from hwsim.operand_width import pace
 from quant.packing import pack
 
 every_simulator = pytest.mark.parametrize("simulator", SIMULATORS)
-law = settings(max_examples=15, suppress_health_check=list(HealthCheck))
+law = settings(max_examples=12, suppress_health_check=list(HealthCheck))
 
 
 @every_simulator
