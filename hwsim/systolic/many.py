@@ -22,11 +22,12 @@ from hwsim.systolic.folds import ColumnOrder
 from hwsim.systolic.scan import LARGEST
 from hwsim.systolic.simulate import LayerPlan, Planner, channel_links, check, column_orders, run
 from hwsim.systolic.steps import StepTable
-from hwsim.systolic.timing import Task, VectorTask
+from hwsim.systolic.timing import ArrayTask, Task, VectorTask
 
 FEW = 4  # points that the plain recurrence runs faster one by one
 SCAN_FROM = 16  # steps of a layer from which scans are faster, with a vector of points
-SLICE = 128  # points a vector, so that a layer's times stay small
+SLICE = 128  # points a vector at most
+CELLS = 1 << 21  # steps of a layer times points: 16 MiB for each of a dozen arrays of times
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,10 @@ def _run_program(
     ends = np.zeros((len(links), len(planner.tasks)), dtype=np.int64)
     if len(vectors) < FEW:
         vectors = []
-    for start in range(0, len(vectors), SLICE):
-        part = vectors[start : start + SLICE]
+    longest = max((len(t.steps) for t in planner.tasks if isinstance(t, ArrayTask)), default=1)
+    together = max(1, min(SLICE, CELLS // longest))
+    for start in range(0, len(vectors), together):
+        part = vectors[start : start + together]
         stacked = _stacked([links[i][0] for i in part]), _stacked([links[i][1] for i in part])
         times = run(planner, stacked, np.maximum, scan_from=SCAN_FROM)
         ends[part] = np.array([np.broadcast_to(t, len(part)) for t in times]).T
