@@ -1,10 +1,12 @@
 """Time of the sweep beside the bare backward passes that it needs.
 
-    python benchmarks/sweep.py [--networks mobilenet_v2 resnet18] [--images 8] [--probes 2]
+    python benchmarks/sweep.py [--networks mobilenet_v2 resnet18] [--images 96] [--probes 2]
 
 Prints a table (Markdown): for each network the processor seconds of the bare passes (one forward
 and `probes` backward passes an image, gradients of all weights and biases, nothing done with
-them), those of `sweep`, and their ratio; for weights alone and with activation tensors priced too.
+them), those of `sweep` after its setup, and their ratio; for weights alone and with activation
+tensors priced too. The setup rounds all weights at all widths once, whatever the images; its time
+is a column of its own.
 Bare and priced passes alternate in one process, and the median ratio of a pair is taken, because
 other work on the machine disturbs both alike. Weights are random: time does not depend on them.
 """
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 
 from hwsim.frontends.torchvision_shim import import_torchvision
-from quant.calibration import calibrate
+from quant.calibration import Recipe, calibrate
 from quant.network import Network
 from quant.sweep import sign_probe, sweep
 
@@ -47,20 +49,34 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+def priced_passes(
+    network: Network, images: Tensor, probes: int, activations: bool, recipe: Recipe
+) -> tuple[float, float]:
+    """Processor seconds of a sweep's setup, and of all that follows it."""
+    began = time.process_time()
+    ready = began
+
+    def progress(task: str, done: int, total: int) -> None:
+        nonlocal ready
+        if task == "errors" and done == total:
+            ready = time.process_time()
+
+    sweep(network, images, probes=probes, activations=activations, recipe=recipe, progress=progress)
+    return ready - began, time.process_time() - ready
+
+
 def measure(
     network: Network, images: Tensor, probes: int, activations: bool, repeat: int
-) -> tuple[float, float, float]:
-    """Median processor seconds of the bare passes and of the sweep, and of their ratio."""
+) -> tuple[float, float, float, float]:
+    """Median processor seconds of bare passes, setup and sweep; median ratio of sweep to bare."""
     recipe = calibrate(network, images[:2])
-    pairs = []
+    runs = []
     for _ in range(repeat):
         bare = cpu_seconds(lambda: bare_passes(network, images, probes, activations))
-        priced = cpu_seconds(
-            lambda: sweep(network, images, probes=probes, activations=activations, recipe=recipe)
-        )
-        pairs.append((bare, priced))
-    bare, priced = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return bare, priced, statistics.median(p / b for b, p in pairs)
+        setup, priced = priced_passes(network, images, probes, activations, recipe)
+        runs.append((bare, setup, priced, priced / bare))
+    bare, setup, priced, ratio = (statistics.median(column) for column in zip(*runs, strict=True))
+    return bare, setup, priced, ratio
 
 
 def main() -> None:
@@ -71,18 +87,19 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
     models = import_torchvision().models
-    print("| network | priced | bare s | sweep s | ratio (median of pairs) |")
-    print("| --- | --- | ---: | ---: | ---: |")
+    print("| network | priced | bare s | setup s | sweep s | ratio (median of pairs) |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
     for name in options.networks:
         torch.manual_seed(0)
         network = Network(models.get_model(name, weights=None).eval(), (3, 224, 224), name)
         images = torch.randn(options.images, *network.input_shape)
         for activations in (False, True):
-            bare, priced, ratio = measure(
+            bare, setup, priced, ratio = measure(
                 network, images, options.probes, activations, options.repeat
             )
             what = "weights and activations" if activations else "weights"
-            print(f"| {name} | {what} | {bare:.2f} | {priced:.2f} | {ratio:.2f} |", flush=True)
+            row = f"{bare:.2f} | {setup:.2f} | {priced:.2f} | {ratio:.2f}"
+            print(f"| {name} | {what} | {row} |", flush=True)
 
 
 if __name__ == "__main__":

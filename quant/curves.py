@@ -44,6 +44,23 @@ def _checked(where: str, distortion: object, shape: tuple[int | None, int]) -> n
     return array
 
 
+def _checked_error(where: str, error: object, distortion: np.ndarray) -> np.ndarray | None:
+    if error is None:
+        return None
+    array = np.array(error, dtype=np.float32)
+    if array.shape != distortion.shape:
+        raise ValueError(
+            f"{where}: standard_error must have the distortion's shape {distortion.shape}, got "
+            f"{array.shape}"
+        )
+    if np.isnan(array).all():  # unknown, as from one image
+        return None
+    if not array.min() >= 0:
+        raise ValueError(f"{where}: standard_error must be at least 0")
+    array.setflags(write=False)
+    return array
+
+
 def _checked_values(where: str, values: object) -> int:
     if (
         isinstance(values, bool)
@@ -63,18 +80,22 @@ class LayerCurve:
 
     name: Layer.name. distortion: (channels, 9), of the network's output (squared metric, summed as
     RDCurves.method says) when that channel alone has 0..8 bits; inf where a width is not allowed.
-    values: weights behind one channel; b bits a weight cost values * b bits.
+    values: weights behind one channel; b bits a weight cost values * b bits. standard_error:
+    (channels, 9) float32, of each distortion as an estimate, or None where that is not known.
     Raises ValueError for another shape, NaN, negative numbers, or a channel without a finite point.
     """
 
     name: str
     distortion: np.ndarray
     values: int
+    standard_error: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         where = f"weights of {self.name!r}"
         object.__setattr__(self, "distortion", _checked(where, self.distortion, (None, WIDTHS)))
         object.__setattr__(self, "values", _checked_values(where, self.values))
+        error = _checked_error(where, self.standard_error, self.distortion)
+        object.__setattr__(self, "standard_error", error)
 
     @property
     def channels(self) -> int:
@@ -86,12 +107,14 @@ class TensorCurve:
     """Rate and distortion of one activation tensor, which has one width for all its channels.
 
     name: Layer.name of the layer that writes it. distortion: (9,), index 0 is inf because a tensor
-    cannot be dropped. values: values of the tensor for one image.
+    cannot be dropped. values: values of the tensor for one image. standard_error: (9,) float32, as
+    for LayerCurve.
     """
 
     name: str
     distortion: np.ndarray
     values: int
+    standard_error: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         where = f"activations of {self.name!r}"
@@ -106,6 +129,8 @@ class TensorCurve:
             )
         object.__setattr__(self, "distortion", array)
         object.__setattr__(self, "values", _checked_values(where, self.values))
+        error = _checked_error(where, self.standard_error, array)
+        object.__setattr__(self, "standard_error", error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,12 +211,19 @@ class RDCurves:
             "activations": [[curve.name, curve.values] for curve in self.activations],
             "steps": list(self.steps),
         }
+        errors = [curve.standard_error for curve in self.weights]
+        errors += [curve.standard_error for curve in self.activations]
+        known = [i for i, error in enumerate(errors) if error is not None]
+        if known:
+            header["errors"] = known
         text = json.dumps(header, sort_keys=True).encode()
         yield "header", np.frombuffer(text, dtype=np.uint8)
         for i, curve in enumerate(self.weights):
             yield f"weights/{i}", curve.distortion
         if self.activations:
             yield "activations", np.stack([curve.distortion for curve in self.activations])
+        for i in known:
+            yield f"errors/{i}", np.asarray(errors[i])
         for i, array in enumerate(self.steps.values()):
             yield f"steps/{i}", np.asarray(array)
 
@@ -239,15 +271,17 @@ class RDCurves:
                 raise ValueError(
                     f"activations must have {len(tensors)} rows, got shape {rows.shape}"
                 )
+            errors = {int(i): array(f"errors/{i}") for i in header.get("errors", ())}
+            first = len(header["weights"])  # tensor of the errors' numbering
             return cls(
                 network=header["network"],
                 weights=tuple(
-                    LayerCurve(name, array(f"weights/{i}"), values)
+                    LayerCurve(name, array(f"weights/{i}"), values, errors.get(i))
                     for i, (name, values) in enumerate(header["weights"])
                 ),
                 activations=tuple(
-                    TensorCurve(name, row, values)
-                    for (name, values), row in zip(tensors, rows, strict=True)
+                    TensorCurve(name, row, values, errors.get(first + i))
+                    for i, ((name, values), row) in enumerate(zip(tensors, rows, strict=True))
                 ),
                 method=header["method"],
                 steps={name: array(f"steps/{i}") for i, name in enumerate(header["steps"])},
