@@ -125,6 +125,17 @@ def size_bits(text: str) -> int:
     return int(bits)
 
 
+def share(text: str) -> float:
+    """'5%' or '0.05' to 0.05."""
+    match = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,18})?|\.[0-9]{1,18})\s*(%?)\s*", text)
+    value = float(match[1]) / (100 if match[2] else 1) if match else 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a share between 0 and 1, such as 5% or 0.05, got {text!r}"
+        )
+    return value
+
+
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _PICOJOULE = {"J": 1e12, "mJ": 1e9, "uJ": 1e6, "nJ": 1e3}
 
@@ -219,7 +230,16 @@ def _curves(parser: Parser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
     parser.add_argument("-o", "--output", type=output_file, required=True, metavar="FILE",
                         help="curves file (.npz)")  # fmt: skip
-    parser.add_argument("--metric", choices=("logits", "kl"), default="logits")
+    parser.add_argument("--metric", choices=("logits", "kl", "feature"), default="logits",
+                        help="squared error of the logits, divergence of the prediction, or "
+                        "squared error of what the classifier reads (default logits)")  # fmt: skip
+    parser.add_argument("--granularity", choices=("output", "input"), default="output",
+                        help="channels that are priced; input channels only to look at, allocate "
+                        "groups output channels by itself (default output)")  # fmt: skip
+    parser.add_argument("--standard-error", type=share, metavar="SHARE",
+                        help="stop once the predicted distortion of all weights at 4 bits is "
+                        "known to this share, such as 5%%, or --calibration images are used "
+                        "up")  # fmt: skip
     _sources(parser)
     _measuring(parser)
     parser.add_argument(
@@ -229,7 +249,11 @@ def _curves(parser: Parser) -> None:
 
 def _allocate(parser: Parser) -> None:
     _least(parser)
-    parser.add_argument("curves", help="curves file (.npz), or digits")
+    parser.add_argument("curves", help="curves file (.npz), or digits or mobilenet_v2, whose "
+                        "curves come along")  # fmt: skip
+    parser.add_argument("--group", type=positive_int, metavar="N",
+                        help="one width for every N neighbouring output channels (or as many "
+                        "below as divide the layer)")  # fmt: skip
     parser.add_argument("--bits", type=average_bits, help="average bits of a weight")
     parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
                         help="average bits of an activation (default 8)")  # fmt: skip

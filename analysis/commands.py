@@ -86,22 +86,36 @@ def _image_sets(options: Namespace, network: Network) -> ImageSets:
 
 
 def curves(options: Namespace) -> None:
-    from analysis.measuring import measure_curves
+    from analysis.measuring import Announced, measure_curves
     from analysis.sources import load_network
+    from quant.sweep import STATED_WIDTH
+    from quant.sweep_state import partial_path
 
     network = load_network(options.model, options.weights, options.image_size)
     images = _image_sets(options, network)
-    with ProgressBars() as progress:
-        found, _ = measure_curves(
-            network,
-            images,
-            rounding=options.rounding,
-            probes=options.probes,
-            metric=options.metric,
-            seed=options.seed,
-            progress=progress,
-        )
+    partial = partial_path(options.output)
+    if partial.exists():
+        print(f"chipfit: going on from {partial}", file=sys.stderr)
+    try:
+        with ProgressBars() as progress:
+            found, _ = measure_curves(
+                network,
+                images,
+                rounding=options.rounding,
+                probes=options.probes,
+                metric=options.metric,
+                seed=options.seed,
+                progress=Announced(progress),
+                granularity=options.granularity,
+                relative_error=options.standard_error,
+                partial=partial,
+            )
+    except KeyboardInterrupt as interruption:
+        if str(interruption) or not partial.exists():
+            raise
+        raise KeyboardInterrupt(f"what was done is in {partial}, to go on from") from None
     found.save(options.output)
+    partial.unlink(missing_ok=True)
     channels = sum(curve.channels for curve in found.weights)
     summary = {
         "model": found.network,
@@ -111,18 +125,43 @@ def curves(options: Namespace) -> None:
         "method": dict(found.method),
         "file": options.output,
     }
+    error = found.method["standard_error"]["weights"][STATED_WIDTH]
+    known = "unknown, from one image" if error is None else f"{100 * error:.1f} %"
     line = f"{channels:,} channels of {len(found.weights)} layers at 0..8 bits: {options.output}"
-    _emit(options.json, summary, [line])
+    stated = (
+        f"standard error of the predicted distortion with all weights at {STATED_WIDTH} bits: "
+        f"{known} ({found.method['images']} images, {options.probes} probes each)"
+    )
+    _emit(options.json, summary, [line, stated])
 
 
 def _load_curves(name: str) -> RDCurves:
-    """Curves from a file, or those of the embedded network, measured with the default options."""
+    """Curves from a file, those that come along, or those of the embedded network, measured with
+    the default options. Raises ValueError for others, and for curves of input channels."""
     from analysis.measuring import measure_curves
     from analysis.sources import EMBEDDED, load_image_sets, load_network
+    from quant.compact import load_shipped, shipped
     from quant.curves import RDCurves
 
+    if name in shipped():
+        return load_shipped(name)
     if name != EMBEDDED:
-        return RDCurves.load(name)
+        if not name.endswith(".npz"):
+            from hwsim.frontends.models import model_names
+
+            if name in model_names():
+                raise ValueError(
+                    f"no curves of {name!r} come along (there are {EMBEDDED}, "
+                    f"{', '.join(shipped())}); measure them: chipfit curves {name} --weights "
+                    f"FILE.safetensors --images DIR -o {name}.npz, and give that file"
+                )
+        read = RDCurves.load(name)
+        if read.method.get("granularity") == "input":
+            raise ValueError(
+                f"{name}: these curves are of input channels, to look at; widths belong to output "
+                f"channels: measure with --granularity output"
+            )
+        return read
     network = load_network(EMBEDDED, None)
     images = load_image_sets(EMBEDDED, network, None, 96, 400, 0)
     return measure_curves(network, images, rounding="sequential", probes=2)[0]
@@ -161,9 +200,15 @@ def allocate(options: Namespace) -> None:
     from quant import allocate as methods
     from quant.budget import Budget
     from quant.fit import Fit, fit_caps
+    from quant.granularity import per_group
     from quant.target import UNITS, Met, allocate_within
 
     targets = _targets(options)
+    if options.group is not None and (targets or options.per_layer):
+        raise ValueError(
+            "allocate: --group goes with --bits, --size and --joint-bits; leave out --per-layer, "
+            "--latency and --energy"
+        )
     limits = (options.bits, options.size, options.joint_bits)
     if all(limit is None for limit in limits) and not targets:
         raise ValueError(
@@ -197,6 +242,8 @@ def allocate(options: Namespace) -> None:
             found, budget, graph, accelerator, targets, options.batch, by_layer=options.per_layer
         )
         allocation, met = within.allocation, within.met
+    elif options.group is not None:
+        allocation = per_group(found, budget, options.group)
     else:
         choose = methods.per_layer if options.per_layer else methods.allocate
         allocation = choose(found, budget)

@@ -162,9 +162,9 @@ def widths_of(curves: RDCurves, problem: Problem, bits: np.ndarray) -> BitWidths
     widths: dict[str, dict[str, np.ndarray]] = {"weights": {}, "activations": {}}
     for g, (kind, name) in enumerate(problem.keys):
         chosen = bits[problem.items_of(g)].astype(np.int64)
-        if kind == "weights":  # one item may stand for all channels of its layer
+        if kind == "weights":  # one item may stand for some or all channels of its layer
             channels = curves.weights[g].channels
-            widths[kind][name] = np.broadcast_to(chosen, (channels,)).copy()
+            widths[kind][name] = np.repeat(chosen, channels // len(chosen))
         else:
             widths[kind][name] = chosen[0]
     return BitWidths(**widths)

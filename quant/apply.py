@@ -15,6 +15,7 @@ from quant.calibration import Recipe, calibrate
 from quant.curves import RDCurves
 from quant.images import LabelledImages
 from quant.network import FoldedLayer, Network, Parameters
+from quant.patches import patch_shape
 from quant.quantizer import ActivationQuantizer, DeadZoneQuantizer
 from quant.sweep import NEAREST, NetworkRounder, Rounder
 
@@ -121,6 +122,13 @@ def _check_same(network: Network, recipe: Recipe, name: str) -> None:
                 f"curves of {name!r} do not fit network {network.name!r}: layer {layer!r} with "
                 f"{len(folded.weight)} channels is not in them"
             )
+        for kind, known in (("means", recipe.means), ("energies", recipe.energies)):
+            got = tuple(known[layer].shape) if layer in known else None
+            if got != patch_shape(folded.layer):
+                raise ValueError(
+                    f"curves of {name!r} do not fit network {network.name!r}: {kind} of layer "
+                    f"{layer!r} must have shape {patch_shape(folded.layer)}, got {got}"
+                )
     missing = [layer.name for layer in network.graph if layer.name not in recipe.clips]
     if missing:
         raise ValueError(

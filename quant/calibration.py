@@ -55,11 +55,23 @@ class Recipe:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Recipe:
-        """Undo `to_arrays`. Raises ValueError if there is nothing to undo."""
+        """Undo `to_arrays`. Raises ValueError if there is nothing to undo, or for arrays of another
+        shape or of no floats."""
         found: dict[str, dict[str, Tensor]] = {"step": {}, "mean": {}, "energy": {}, "clip": {}}
         for key, array in arrays.items():
             kind, _, name = key.partition("/")
             if kind in found:
+                values = np.asarray(array)
+                wanted = {"step": (None, 9), "clip": (9, 2)}.get(kind, (None, None))
+                fits = values.ndim == 2 and all(
+                    size in (None, got) for size, got in zip(wanted, values.shape, strict=True)
+                )
+                if not fits or values.dtype.kind != "f" or not np.isfinite(values).all():
+                    shape = ", ".join(str(size or "any") for size in wanted)
+                    raise ValueError(
+                        f"curves: {key!r} must be finite floats of shape ({shape}), got "
+                        f"{values.dtype} of shape {values.shape}; measure the curves again"
+                    )
                 found[kind][name] = torch.from_numpy(np.array(array))
         if not found["step"] or not found["clip"]:
             raise ValueError("curves: no quantiser steps in them; give calibration images instead")

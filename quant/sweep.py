@@ -94,7 +94,7 @@ def kl_probe(logits: Tensor, generator: torch.Generator) -> Tensor:
 METRICS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "logits": sign_probe,
     "kl": kl_probe,
-    "features": sign_probe,
+    "feature": sign_probe,
 }
 
 
@@ -123,7 +123,7 @@ class _Passes:
         progress: Progress | None,
     ) -> None:
         self.network, self.probes, self.metric = network, probes, metric
-        self.last = list(network.layers)[-1] if metric == "features" else None
+        self.last = list(network.layers)[-1] if metric == "feature" else None
         self.block = max(1, COLUMNS // probes)  # images whose gradients are priced together
         columns = min(COLUMNS, self.block * probes)
         self.weights: dict[str, WeightPrices] = {}
@@ -250,7 +250,7 @@ def _check(
             raise ValueError(f"sweep: no {what} {name!r}{did_you_mean(name, known)}")
     if probes < 1 or images < 1:
         raise ValueError(f"sweep: needs a probe and an image, got {probes} and {images}")
-    if metric == "features" and len(network.layers) < 2:
+    if metric == "feature" and len(network.layers) < 2:
         raise ValueError(
             f"sweep: the features of {network.name!r} are its input, because it has one weighted "
             f"layer; use another metric"
@@ -299,7 +299,7 @@ def sweep(
 
     images: unlabelled calibration images, a random class-balanced sample. probes: random vectors
     an image. metric: "logits" (squared error, summed over classes), "kl" (Kullback-Leibler
-    divergence of the prediction, nats) or "features" (squared error, summed, of what the last
+    divergence of the prediction, nats) or "feature" (squared error, summed, of what the last
     weighted layer reads; that layer and the tensors behind it are then held at 8 bits); all are
     means over images. seed: of probes and of the calibration. activations: price the activation
     tensors too; otherwise theirs are left out. recipe: quantiser parameters, from

@@ -7,7 +7,8 @@ import torch
 from hwsim.bits import BitWidths
 from quant import digits
 from quant.apply import quantize
-from quant.calibration import calibrate
+from quant.calibration import Recipe, calibrate
+from quant.curves import RDCurves
 from quant.network import Network
 from quant.packing import pack, packed_bits, unpack
 from quant.patches import patches
@@ -142,3 +143,27 @@ def test_curves_and_widths_of_another_network_are_refused(recipe):
     other = Network(module, digits.INPUT_SHAPE, "linear")
     with pytest.raises(ValueError, match="curves of 'linear' do not fit network 'digits'"):
         quantize(network, BitWidths(8, 8), sweep(other, digits.calibration(2)))
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "said"),
+    [
+        ("step/stem", np.ones((16, 8)), r"shape \(any, 9\), got float64 of shape \(16, 8\)"),
+        ("clip/stem", np.ones(9), r"shape \(9, 2\), got float64 of shape \(9,\)"),
+        ("mean/stem", np.ones((1, 9), dtype=np.int64), "finite floats .* got int64"),
+        ("energy/stem", np.full((1, 9), np.inf), "finite floats"),
+    ],
+)
+def test_steps_of_another_kind_are_refused_by_name(recipe, key, wrong, said):
+    with pytest.raises(ValueError, match=f"{key}' must be .*{said}"):
+        Recipe.from_arrays({**recipe.to_arrays(), key: wrong})
+
+
+def test_means_of_another_layer_are_refused(recipe):
+    network = digits_network()
+    curves = sweep(network, digits.calibration(2), recipe=recipe)
+    name = next(iter(network.layers))
+    steps = {**curves.steps, f"mean/{name}": np.ones((1, 7), dtype=np.float32)}
+    changed = RDCurves(curves.network, curves.weights, curves.activations, steps=steps)
+    with pytest.raises(ValueError, match=rf"means of layer '{name}' must have shape .*\(1, 7\)"):
+        quantize(network, BitWidths(8, 8), changed)

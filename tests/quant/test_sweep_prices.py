@@ -138,7 +138,7 @@ def test_features_are_what_the_last_weighted_layer_reads(grouped):
     alone = sweep(
         Network(Features().eval(), (3, 8, 8), "features"), images, recipe=recipe, activations=False
     )
-    found = sweep(grouped, images, recipe=recipe, metric="features")
+    found = sweep(grouped, images, recipe=recipe, metric="feature")
     for curve in alone.weights:
         assert np.allclose(found.weight(curve.name).distortion, curve.distortion, rtol=1e-5)
     only_8 = [np.inf] * 8 + [0.0]
@@ -186,4 +186,4 @@ def test_shares_outside_0_to_1_and_networks_without_features_are_refused(grouped
         sweep(grouped, images, granularity="inputs")
     flat = Network(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval(), (3, 2, 2), "flat")
     with pytest.raises(ValueError, match="has one weighted layer"):
-        sweep(flat, torch.randn(1, 3, 2, 2), metric="features")
+        sweep(flat, torch.randn(1, 3, 2, 2), metric="feature")
