@@ -220,6 +220,9 @@ def _simulate(parser: Parser) -> None:
     parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
     parser.add_argument("--mapping", metavar="FILE",
                         help="mappings of a row-stationary array: a preset or a .toml")  # fmt: skip
+    parser.add_argument("--plots", type=output_folder, metavar="DIR",
+                        help="write figures and tables of energy and of what memories hold to a "
+                        "folder")  # fmt: skip
     parser.add_argument("--image-size", type=pixels, metavar="N", help="pixels a side")
     parser.add_argument(
         "--json", type=output_file, metavar="FILE", help="write the result; - for standard output"

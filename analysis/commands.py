@@ -17,7 +17,9 @@ from hwsim.files import write_atomically
 if TYPE_CHECKING:
     from analysis.pareto import Evaluate
     from analysis.sources import ImageSets
+    from hwsim.accelerator import Accelerator
     from hwsim.graph import LayerGraph
+    from hwsim.stats import NetworkStats
     from quant.apply import QuantizedNetwork
     from quant.budget import Kind
     from quant.curves import RDCurves
@@ -44,6 +46,10 @@ def simulate(options: Namespace) -> None:
     from analysis.sources import load_graph
     from hwsim.simulate import simulate as run_simulation
 
+    if options.plots is not None:
+        from analysis.run import check_folder
+
+        check_folder(options.plots)
     accelerator = load_accelerator(options.on)
     bits = BitWidths.parse(options.bits)
     graph = load_graph(options.model, options.image_size)
@@ -73,7 +79,38 @@ def simulate(options: Namespace) -> None:
         f"waiting for DRAM; {stats.dram_bits / 8e6:.2f} MB over DRAM; "
         f"{stats.energy_pj / 1e9:.3g} mJ; utilisation {100 * stats.utilisation:.1f} %"
     )
-    _emit(options.json, stats.to_json(options.bits), [*columns(rows), total])
+    lines = [*columns(rows), total]
+    if options.plots is not None:
+        lines.append(_plot(options, graph, accelerator, bits, stats))
+    _emit(options.json, stats.to_json(options.bits), lines)
+
+
+def _plot(
+    options: Namespace,
+    graph: LayerGraph,
+    accelerator: Accelerator,
+    bits: BitWidths,
+    stats: NetworkStats,
+) -> str:
+    """Write the figures of a simulation to the folder of --plots; returns the line that says so."""
+    from pathlib import Path
+
+    from analysis.run import write_folder
+    from analysis.simulation import simulation_files
+
+    from_file = options.bits.endswith(".json")
+    label = Path(options.bits).stem if from_file else options.bits
+    recorded = {
+        "model": options.model,
+        "accelerator": options.on,
+        "bits": options.bits,
+        "batch": options.batch,
+    }
+    named = (options.bits if from_file else None, options.model, options.on, options.mapping)
+    files = {name: name for name in named if name is not None and Path(name).is_file()}
+    made = simulation_files(graph, accelerator, bits, stats, label, options.argv, recorded, files)
+    write_folder(options.plots, made)
+    return f"{options.plots}/energy.png, memory.png, and their tables"
 
 
 def _image_sets(options: Namespace, network: Network) -> ImageSets:

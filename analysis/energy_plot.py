@@ -15,13 +15,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.plots import layer_width, render
 from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
 from hwsim.energy import Part
+from hwsim.files import write_atomically
 from hwsim.simulate import simulate
 from hwsim.stats import NetworkStats
 
 PJ_PER_UJ = 1e6
+MOST_NAMES = 120  # of bars that are still readable, on the widest figure
 # neighbours in a bar differ: Okabe and Ito's palette, then darker ones of other hues
 COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999",
@@ -85,7 +88,7 @@ def draw_energy(ax: Axes, table: EnergyTable) -> None:
     for colour, (name, energy) in zip(_colours(len(table.parts)), table.parts.items(), strict=True):
         ax.bar(x, energy, bottom=below, width=0.85, label=name, color=colour, linewidth=0)
         below += energy
-    every = -(-len(x) // 40)
+    every = -(-len(x) // MOST_NAMES)
     many = len(x) > 8
     ax.set_xticks(
         x[::every],
@@ -97,6 +100,7 @@ def draw_energy(ax: Axes, table: EnergyTable) -> None:
     ax.set_ylabel("energy [µJ]")
     ax.set_title(f"{table.title}, by {table.by}", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(visible=False, axis="x")
     ax.legend(
         fontsize=8, frameon=False, title=table.by, title_fontsize=8, alignment="left",
         loc="upper left", bbox_to_anchor=(1, 1), reverse=True,
@@ -107,12 +111,15 @@ def _colours(count: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(count)]
 
 
-def draw_both(tables: Sequence[EnergyTable], width: float) -> Figure:
-    """One figure, a row for each table."""
-    figure = Figure(figsize=(width, 3.6 * len(tables)), layout="constrained")
-    for i, table in enumerate(tables):
-        draw_energy(figure.add_subplot(len(tables), 1, i + 1), table)
-    return figure
+def energy_figure(tables: Sequence[EnergyTable], width: float, kind: str = "svg") -> bytes:
+    """A row for each table, `width` inches wide, as SVG or PNG; the same input, the same bytes."""
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(len(tables), 1, squeeze=False)[:, 0]
+        for ax, table in zip(panels, tables, strict=True):
+            draw_energy(ax, table)
+
+    return render(draw, width, 3.6 * len(tables), kind)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -125,7 +132,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     from hwsim.frontends.models import from_name
 
-    options.output.mkdir(parents=True, exist_ok=True)
     simulations = []
     for model in options.models:
         graph = from_name(model)
@@ -137,10 +143,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 simulations.append((bits, stats))
                 tables = [layer_energy(stats, bits, by) for by in BY]
                 path = options.output / f"energy_{model}_{stats.accelerator}_{bits}.png"
-                draw_both(tables, 12).savefig(path, dpi=150)
+                figure = energy_figure(tables, layer_width(len(stats.layers)), "png")
+                write_atomically(path, figure)
     tables = [network_energy(simulations, by) for by in BY]
     width = max(6.0, 2.0 + 1.4 * len(simulations))
-    draw_both(tables, width).savefig(options.output / "energy_networks.png", dpi=150)
+    write_atomically(options.output / "energy_networks.png", energy_figure(tables, width, "png"))
 
 
 if __name__ == "__main__":
