@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import getitem
 from typing import Any
 
 import torch
@@ -264,6 +266,44 @@ class Network:
                 del values[dead]
         result: Tensor = values[plan.by_name[self._result]]
         return result
+
+    def functions_behind(self, name: str) -> tuple[Node, ...]:
+        """What a weighted layer's product goes through on its way to the layer's output: norms,
+        which are folded, and functions. Empty if another tensor takes part on the way."""
+        plan, join = self._plans[1], self._joins[name]
+        node, work = plan.by_name[join.output], plan.by_name[join.work]
+        found = []
+        while node is not work:
+            sources = [n for n in node.all_input_nodes if n not in plan.constants]
+            if len(sources) != 1 or node.name in self._layer_at:
+                return ()
+            found.append(node)
+            node = sources[0]
+        return tuple(reversed(found))
+
+    def is_bent(self, name: str) -> bool:
+        """Whether a weighted layer's output is a function of its product, other than linear."""
+        return any(
+            node.name not in self._norms and node.target is not getitem
+            for node in self.functions_behind(name)
+        )
+
+    def layer_output(self, name: str, x: Tensor, parameters: tuple[Tensor, Tensor]) -> Tensor:
+        """Output of a layer for `x` (one image), which its product reads, after all that is fused.
+
+        parameters: (weight (out, K), bias (out,)). For layers with `functions_behind` only.
+        """
+        plan = self._plans[1]
+        node = plan.by_name[self._joins[name].work]
+        value: Any = self._product(node, self.layers[name].shape, x, parameters, plan.constants)
+        for function in self.functions_behind(name):
+            if function.name in self._norms:
+                value = (value, None, None) if "native" in _operation(function) else value
+            else:
+                value = plan.call(function, ChainMap({node: value}, plan.constants))
+            node = function
+        output: Tensor = value
+        return output
 
     @staticmethod
     def _source(node: Node) -> Node:

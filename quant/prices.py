@@ -11,6 +11,7 @@ from torch import Tensor
 
 from quant.calibration import Recipe
 from quant.curves import WIDTHS
+from quant.low_widths import LOW_WIDTHS, BentMoves
 from quant.network import FoldedLayer
 from quant.patches import patch_shape
 from quant.quantizer import ActivationQuantizer
@@ -49,14 +50,21 @@ class WeightPrices:
     """Prices of one layer's channels, fed by gradients of its weight and bias.
 
     errors: (out, 9, K) moves of the weights at widths 0..8. by_input: price input channels rather
-    than output channels: all weights that read the channel are moved. Memory: the errors (36 bytes
+    than output channels: all weights that read the channel are moved. bent: better moves at the
+    lowest widths of output channels. Memory: the errors (36 bytes
     a weight) and up to COLUMNS gradients (4 bytes each).
     """
 
     def __init__(
-        self, folded: FoldedLayer, errors: Tensor, recipe: Recipe, columns: int, by_input: bool
+        self,
+        folded: FoldedLayer,
+        errors: Tensor,
+        recipe: Recipe,
+        columns: int,
+        by_input: bool,
+        bent: BentMoves | None = None,
     ) -> None:
-        self.layer, self.by_input = folded.layer, by_input
+        self.layer, self.by_input, self.bent = folded.layer, by_input, bent
         groups, size = patch_shape(folded.layer)
         # g_w . d + g_b * (-d . m) = (g_w - g_b m) . d, with m the mean input patch
         self.mean = recipe.means[folded.name].reshape(groups, 1, size)
@@ -103,6 +111,8 @@ class WeightPrices:
         if not self.filled:  # the outputs do not depend on this layer
             return
         moves = torch.bmm(self.errors, self.held[:, : self.filled].transpose(1, 2))
+        if self.bent is not None:
+            moves[:, LOW_WIDTHS] = self.bent.take()
         squares = moves.square_().to(torch.float64)
         first = 0
         while first < self.filled:

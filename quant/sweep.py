@@ -25,6 +25,7 @@ from hwsim.names import did_you_mean
 from quant.calibration import Progress, Recipe, calibrate, one_by_one
 from quant.curves import WIDTHS, LayerCurve, RDCurves, TensorCurve
 from quant.images import LabelledImages
+from quant.low_widths import BentMoves
 from quant.network import AtOutput, FoldedLayer, Network
 from quant.prices import COLUMNS, TensorPrices, WeightPrices
 from quant.quantizer import DeadZoneQuantizer
@@ -120,6 +121,7 @@ class _Passes:
         metric: str,
         activations: bool,
         by_input: bool,
+        low_widths: bool,
         progress: Progress | None,
     ) -> None:
         self.network, self.probes, self.metric = network, probes, metric
@@ -129,7 +131,10 @@ class _Passes:
         self.weights: dict[str, WeightPrices] = {}
         for done, (name, folded) in enumerate(network.layers.items(), start=1):
             errors = weight_errors(folded, recipe, rounder)
-            self.weights[name] = WeightPrices(folded, errors, recipe, columns, by_input)
+            bent = None
+            if low_widths and not by_input and network.is_bent(name):
+                bent = BentMoves(network, folded, errors, recipe)
+            self.weights[name] = WeightPrices(folded, errors, recipe, columns, by_input, bent)
             if progress:
                 progress("errors", done, len(network.layers))
         self.tensors = {
@@ -141,18 +146,26 @@ class _Passes:
         self.parameters = {name: (p.weight, p.bias) for name, p in self.weights.items()}
         self.columns: list[int] = []  # image of the block that each gradient held belongs to
 
+    def _at_input(self, name: str, x: Tensor) -> None:
+        bent = self.weights[name].bent
+        if bent is not None:
+            bent.input = x.detach()
+
     def _at_output(self, name: str, x: Tensor) -> Tensor:
         if name in self.tensors and x.requires_grad:
             self.tensors[name].see(x)
+        if name in self.weights and (bent := self.weights[name].bent) is not None:
+            bent.see(x)
         return x
 
     def _output(self, image: Tensor) -> Tensor:
         """The logits, or what the last weighted layer reads."""
         if self.last is None:
-            return self.network.run(image, self.parameters, at_output=self._at_output)
+            return self.network.run(image, self.parameters, self._at_input, self._at_output)
         walk = self.network.walk(image, self._at_output)
         name, x = next(walk)
         while name != self.last:
+            self._at_input(name, x)
             name, x = walk.send(self.parameters[name])
         walk.close()
         return x
@@ -294,6 +307,7 @@ def sweep(
     granularity: str = "output",
     relative_error: float | None = None,
     partial: str | os.PathLike[str] | None = None,
+    low_widths: bool = True,
 ) -> RDCurves:
     """RDCurves of a network: first-order distortion of its output, mean-corrected.
 
@@ -309,7 +323,8 @@ def sweep(
     at STATED_WIDTH bits is known to this share (one standard error, over images; MIN_IMAGES at
     least), or when the images are used up. partial: file that holds what is done, now and then
     and when interrupted (KeyboardInterrupt says so); if it exists, the sweep goes on from it, to
-    the same bytes as without the interruption. It is left there at the end.
+    the same bytes as without the interruption. It is left there at the end. low_widths: move the
+    output channels at 1 and 2 bits behind the layer's own function, see `quant.low_widths`.
 
     The same arguments give the same curves, to the bit, on the same machine. Raises ValueError for
     an unknown metric or granularity, less than one probe or image, and a partial file of other
@@ -326,6 +341,7 @@ def sweep(
         "probes": probes,
         "seed": seed,
         "mean_correction": True,
+        "low_widths": low_widths,
         "rounding": rounder.name,
     }
     if granularity != "output":
@@ -336,8 +352,9 @@ def sweep(
     state = None
     if partial and os.path.exists(partial):
         state = SweepState.load(partial, settings)
+    by_input = granularity == "input"
     passes = _Passes(
-        network, recipe, rounder, probes, metric, activations, granularity == "input", progress
+        network, recipe, rounder, probes, metric, activations, by_input, low_widths, progress
     )
     generator = torch.Generator().manual_seed(seed)
     if state is None:

@@ -34,13 +34,7 @@ def digits_correlation():
     return log_correlations(digits_network(), digits.calibration(96), per_layer=6, probes=20)
 
 
-# One channel of 24 at 2 bits or fewer moves so small a network beyond first order: over all its
-# channels the correlation is 0.986 at 2 bits, with ever more probes and images, and other trainings
-# of the network give the same.
-BEYOND_FIRST_ORDER = pytest.mark.xfail(strict=True, reason="0.986: beyond first order at 2 bits")
-
-
-@pytest.mark.parametrize("bits", [pytest.param(2, marks=BEYOND_FIRST_ORDER), 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("bits", range(2, 9))
 def test_the_sweep_agrees_with_brute_force_on_digits(digits_correlation, bits):
     assert digits_correlation[bits] >= 0.99
 
