@@ -98,7 +98,7 @@ def _plot(
     from analysis.run import write_folder
     from analysis.simulation import simulation_files
 
-    from_file = options.bits.endswith(".json")
+    from_file = Path(options.bits).is_file()
     label = Path(options.bits).stem if from_file else options.bits
     recorded = {
         "model": options.model,

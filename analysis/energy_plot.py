@@ -1,35 +1,28 @@
-"""Where the energy goes: by memory and by data type, layer by layer and for whole networks.
-
-`python -m analysis.energy_plot resnet50 --on tpu_v1 eyeriss_v1 --bits 8 W4A8 -o FOLDER` writes a
-figure of every simulation's layers and one of all networks side by side.
-"""
+"""Where the energy goes: by memory and by data type, layer by layer and for whole networks."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots import layer_width, render
-from hwsim.accelerator import load_accelerator
-from hwsim.bits import BitWidths
+from analysis.plots import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, layer_dpi, render
 from hwsim.energy import Part
-from hwsim.files import write_atomically
-from hwsim.simulate import simulate
 from hwsim.stats import NetworkStats
 
 PJ_PER_UJ = 1e6
 MOST_NAMES = 120  # of bars that are still readable, on the widest figure
-# neighbours in a bar differ: Okabe and Ito's palette, then darker ones of other hues
+# Okabe and Ito's palette, then darker ones of other hues
 COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999",
     "#332288", "#882255", "#44AA99", "#661100",
 )  # fmt: skip
+_DATA_TYPES = {  # of the same colour in every figure, and in those of memories
+    "weights": ORANGE, "ifmap": BLUE, "ofmap": GREEN, "psum": SKY, "mac": PURPLE, "operation": RED,
+}  # fmt: skip
 BY: dict[str, Callable[[Part], str]] = {
     "memory": lambda part: part[0],
     "data type": lambda part: part[1],
@@ -85,8 +78,9 @@ def network_energy(simulations: Sequence[tuple[str, NetworkStats]], by: str) -> 
 def draw_energy(ax: Axes, table: EnergyTable) -> None:
     """Stacked bars, with the legend beside them. Of many bars only every few are named."""
     x, below = np.arange(len(table.labels)), np.zeros(len(table.labels))
-    for colour, (name, energy) in zip(_colours(len(table.parts)), table.parts.items(), strict=True):
-        ax.bar(x, energy, bottom=below, width=0.85, label=name, color=colour, linewidth=0)
+    colours = _colours(table)
+    for name, energy in table.parts.items():
+        ax.bar(x, energy, bottom=below, width=0.85, label=name, color=colours[name], linewidth=0)
         below += energy
     every = -(-len(x) // MOST_NAMES)
     many = len(x) > 8
@@ -94,7 +88,7 @@ def draw_energy(ax: Axes, table: EnergyTable) -> None:
         x[::every],
         table.labels[::every],
         rotation=90 if many else 0,
-        fontsize=6 if many else 9,
+        fontsize=(6 if len(x) > 90 else 7) if many else 9,
     )
     ax.set_xlim(-0.7, len(x) - 0.3)
     ax.set_ylabel("energy [µJ]")
@@ -107,48 +101,22 @@ def draw_energy(ax: Axes, table: EnergyTable) -> None:
     )  # fmt: skip
 
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
+def _colours(table: EnergyTable) -> dict[str, str]:
+    """Of every part: by its name and not by its size, so that figures of one chip agree."""
+    if table.by == "data type" and table.parts.keys() <= _DATA_TYPES.keys():
+        return _DATA_TYPES
+    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(sorted(table.parts))}
 
 
 def energy_figure(tables: Sequence[EnergyTable], width: float, kind: str = "svg") -> bytes:
-    """A row for each table, `width` inches wide, as SVG or PNG; the same input, the same bytes."""
+    """A row for each table, `width` inches wide, as SVG or PNG; the same input, the same bytes.
+
+    tables: of the same bars, which are named below the last row.
+    """
 
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(len(tables), 1, squeeze=False)[:, 0]
+        panels = figure.subplots(len(tables), 1, sharex=True, squeeze=False)[:, 0]
         for ax, table in zip(panels, tables, strict=True):
             draw_energy(ax, table)
 
-    return render(draw, width, 3.6 * len(tables), kind)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", help="networks of torchvision")
-    parser.add_argument("--on", nargs="+", default=["tpu_v1", "eyeriss_v1"])
-    parser.add_argument("--bits", nargs="+", default=["W8A8", "W4A8"])
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the figures")
-    options = parser.parse_args(arguments)
-    from hwsim.frontends.models import from_name
-
-    simulations = []
-    for model in options.models:
-        graph = from_name(model)
-        for name in options.on:
-            for bits in options.bits:
-                stats = simulate(
-                    graph, load_accelerator(name), BitWidths.parse(bits), options.batch
-                )
-                simulations.append((bits, stats))
-                tables = [layer_energy(stats, bits, by) for by in BY]
-                path = options.output / f"energy_{model}_{stats.accelerator}_{bits}.png"
-                figure = energy_figure(tables, layer_width(len(stats.layers)), "png")
-                write_atomically(path, figure)
-    tables = [network_energy(simulations, by) for by in BY]
-    width = max(6.0, 2.0 + 1.4 * len(simulations))
-    write_atomically(options.output / "energy_networks.png", energy_figure(tables, width, "png"))
-
-
-if __name__ == "__main__":
-    main()
+    return render(draw, width, 1.2 + 2.4 * len(tables), kind, layer_dpi(width))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.plots import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, layer_width, render
+from analysis.plots import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, layer_dpi, layer_width, render
 from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
@@ -50,7 +50,8 @@ def draw_memory(figure: Figure, table: pd.DataFrame, title: str = "") -> None:
         _draw_one(ax, table[table["memory"] == memory], memory)
     names = list(table[table["memory"] == table["memory"].iloc[0]]["layer"])
     last = panels[-1]
-    last.set_xticks(range(len(names)), names, rotation=90, fontsize=6 if len(names) > 40 else 8)
+    size = 8 if len(names) <= 40 else 7 if len(names) <= 90 else 6
+    last.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
     last.set_xlim(-0.6, len(names) - 0.4)
     if title:
         figure.suptitle(title, fontsize=10)
@@ -87,6 +88,7 @@ def memory_figure(table: pd.DataFrame, title: str = "", kind: str = "svg") -> by
     used = table.groupby("memory")["required_bits"].max()
     panels = max(1, int((used > 0).sum()))
     height = 1.6 + 1.9 * panels
+    width = layer_width(layers)
     return render(
-        lambda figure: draw_memory(figure, table, title), layer_width(layers), height, kind
+        lambda figure: draw_memory(figure, table, title), width, height, kind, layer_dpi(width)
     )

@@ -36,8 +36,13 @@ _STYLE: Any = {
 }
 
 
-def render(draw: Callable[[Figure], None], width: float, height: float, kind: str = "svg") -> bytes:
-    """A figure of width x height inches, as SVG or PNG; the same input gives the same bytes."""
+def render(
+    draw: Callable[[Figure], None], width: float, height: float, kind: str = "svg", dpi: int = 150
+) -> bytes:
+    """A figure of width x height inches, as SVG or PNG; the same input gives the same bytes.
+
+    dpi: of the PNG.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -48,13 +53,18 @@ def render(draw: Callable[[Figure], None], width: float, height: float, kind: st
         draw(figure)
         file = io.BytesIO()
         metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(file, format=kind, metadata=metadata, dpi=150)
+        figure.savefig(file, format=kind, metadata=metadata, dpi=dpi)
     return file.getvalue()
 
 
 def layer_width(layers: int) -> float:
     """Width in inches of a figure with one column a layer."""
     return float(np.clip(2.5 + 0.17 * layers, 7.0, 20.0))
+
+
+def layer_dpi(width: float) -> int:
+    """Dots per inch of a figure that may be very wide: 1,450 dots a row are enough to read."""
+    return int(min(150, max(95, 1450 / width)))
 
 
 def _name_layers(ax: Axes, names: Sequence[str]) -> None:
