@@ -18,9 +18,11 @@ from hwsim.accelerator import Accelerator, SystolicArray
 from hwsim.bits import BitWidths
 from hwsim.dram import Link
 from hwsim.graph import LayerGraph
+from hwsim.systolic.costs import layer_rows
 from hwsim.systolic.folds import ColumnOrder
+from hwsim.systolic.planner import LayerPlan, Planner, channel_links
 from hwsim.systolic.scan import LARGEST
-from hwsim.systolic.simulate import LayerPlan, Planner, channel_links, check, column_orders, run
+from hwsim.systolic.simulate import check, column_orders, run
 from hwsim.systolic.steps import StepTable
 from hwsim.systolic.timing import ArrayTask, Task, VectorTask
 
@@ -197,7 +199,7 @@ def _run_program(
 def _count(planner: Planner, plans: Sequence[LayerPlan]) -> PointStats:
     """All that does not depend on time."""
     nothing = [0] * len(plans)
-    rows = list(planner.rows(plans, nothing, nothing))
+    rows = list(layer_rows(planner, plans, nothing, nothing))
     return PointStats(
         cycles=0,
         stall_cycles=0,
