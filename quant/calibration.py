@@ -7,7 +7,7 @@ travel in the curves' file, so that the quantised network is the one whose disto
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from quant.quantizer import (
     choose_steps,
     weight_steps,
 )
-from quant.scales import stored_step
+from quant.scales import is_power_of_two, power_of_two_step, stored_step
 
 _SAMPLE = 65536  # values of a tensor, over all images, that its clipping range is chosen on
 Progress = Callable[[str, int, int], None]  # what is done, done so far, of how many
@@ -38,18 +38,21 @@ class Recipe:
     steps: {layer: (out, 9)} step at widths 0..8. means: {layer: (groups, K)} mean input patch.
     energies: {layer: (groups, K)} mean square of what is left of the input without its mean.
     clips: {tensor: (9, 2)} step and zero point at widths 1..8; row 0 is the range seen.
+    dead_zones: {layer: (out, 9)} ratio z at widths 0..8: |x| < (1 + z) / 2 * |step| gives zero; 0
+    for layers without an entry. A layer all of whose steps are powers of two keeps to them.
     """
 
     steps: Mapping[str, Tensor]
     means: Mapping[str, Tensor]
     energies: Mapping[str, Tensor]
     clips: Mapping[str, Tensor]
+    dead_zones: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         kinds = {"step": self.steps, "mean": self.means, "energy": self.energies}
         return {
             f"{kind}/{name}": tensor.numpy()
-            for kind, tensors in {**kinds, "clip": self.clips}.items()
+            for kind, tensors in {**kinds, "clip": self.clips, "deadzone": self.dead_zones}.items()
             for name, tensor in tensors.items()
         }
 
@@ -57,12 +60,15 @@ class Recipe:
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Recipe:
         """Undo `to_arrays`. Raises ValueError if there is nothing to undo, or for arrays of another
         shape or of no floats."""
-        found: dict[str, dict[str, Tensor]] = {"step": {}, "mean": {}, "energy": {}, "clip": {}}
+        kinds = ("step", "mean", "energy", "clip", "deadzone")
+        found: dict[str, dict[str, Tensor]] = {kind: {} for kind in kinds}
         for key, array in arrays.items():
             kind, _, name = key.partition("/")
             if kind in found:
                 values = np.asarray(array)
-                wanted = {"step": (None, 9), "clip": (9, 2)}.get(kind, (None, None))
+                wanted = {"step": (None, 9), "deadzone": (None, 9), "clip": (9, 2)}.get(
+                    kind, (None, None)
+                )
                 fits = values.ndim == 2 and all(
                     size in (None, got) for size, got in zip(wanted, values.shape, strict=True)
                 )
@@ -75,7 +81,26 @@ class Recipe:
                 found[kind][name] = torch.from_numpy(np.array(array))
         if not found["step"] or not found["clip"]:
             raise ValueError("curves: no quantiser steps in them; give calibration images instead")
-        return cls(found["step"], found["mean"], found["energy"], found["clip"])
+        for name, zones in found["deadzone"].items():
+            steps = found["step"].get(name)
+            if (
+                steps is None
+                or steps.shape != zones.shape
+                or not ((zones >= 0) & (zones < 1)).all()
+            ):
+                raise ValueError(
+                    f"curves: 'deadzone/{name}' must hold ratios in 0..1 for each of the steps of "
+                    f"{name!r}; measure the curves again"
+                )
+        return cls(*(found[kind] for kind in kinds))
+
+    def powers_of_two(self, layer: str) -> bool:
+        """Whether all steps of a layer are powers of two."""
+        return bool(is_power_of_two(self.steps[layer]).all())
+
+    def stored(self, layer: str, step: Tensor) -> Tensor:
+        """Steps of a layer as they are stored: half precision, or powers of two if its own are."""
+        return power_of_two_step(step) if self.powers_of_two(layer) else stored_step(step)
 
     def weight_quantizer(self, layer: Layer, weight: Tensor, bits: Tensor) -> DeadZoneQuantizer:
         """For weight (out, K) with widths bits (out,), 0..16; with steps as they are stored."""
@@ -85,7 +110,12 @@ class Recipe:
         for wide in bits.unique().tolist():
             if wide > MAX_SWEPT_BITS:
                 step = torch.where(bits == wide, choose_steps(weight, wide, importance), step)
-        return DeadZoneQuantizer(bits, stored_step(step))
+        rounding: float | Tensor = 0.5
+        if layer.name in self.dead_zones:
+            zones = self.dead_zones[layer.name]
+            zone = zones.gather(1, bits.clamp(max=MAX_SWEPT_BITS).unsqueeze(1)).squeeze(1)
+            rounding = (1 - torch.where(bits > MAX_SWEPT_BITS, 0.0, zone)) / 2
+        return DeadZoneQuantizer(bits, self.stored(layer.name, step), rounding)
 
     def activation_quantizer(self, tensor: str, bits: int) -> ActivationQuantizer:
         table = self.clips[tensor]

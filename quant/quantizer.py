@@ -22,15 +22,17 @@ _GRID_END = 0.12  # least part of a channel's range worth keeping, reached at 2 
 class DeadZoneQuantizer:
     """Uniform reconstruction of weights, per channel; |x| < (1 - rounding) * |step| gives zero.
 
+    Every other threshold moves with that of zero: level k begins at (k - rounding) * |step|.
+
     bits: (C,) integers, width of each channel's index. 0 drops the channel: all zeros.
     step: (C,) distance between reconstruction values, in units of x; its sign says on which side
     of zero the odd level lies: b >= 2 bits hold the levels -2**(b-1) .. 2**(b-1) - 1, one bit -1
-    and +1. rounding: 0.5 is nearest; smaller widens the dead zone.
+    and +1. rounding: 0.5 is nearest; smaller widens the dead zone; one for all channels or (C,).
     """
 
     bits: Tensor
     step: Tensor
-    rounding: float = 0.5
+    rounding: float | Tensor = 0.5
 
     def __post_init__(self) -> None:
         if self.bits.shape != self.step.shape or self.bits.ndim != 1:
@@ -38,12 +40,21 @@ class DeadZoneQuantizer:
                 f"quantiser: bits and step must both be (channels,), got "
                 f"{tuple(self.bits.shape)} and {tuple(self.step.shape)}"
             )
-        if not 0.0 < self.rounding <= 0.5:
+        if isinstance(self.rounding, Tensor) and self.rounding.shape != self.bits.shape:
+            raise ValueError(
+                f"quantiser: rounding must be one number or (channels,) = "
+                f"{tuple(self.bits.shape)}, got {tuple(self.rounding.shape)}"
+            )
+        every = torch.as_tensor(self.rounding)
+        if not bool(((every > 0.0) & (every <= 0.5)).all()):
             raise ValueError(f"quantiser: rounding must lie in 0..0.5, got {self.rounding}")
 
     def level(self, x: Tensor) -> Tensor:
         """x (C, K) -> the nearest allowed multiple of the step, as whole numbers in x's dtype."""
-        return _levels(x, self.bits.unsqueeze(1), self.step.unsqueeze(1), self.rounding)
+        rounding = self.rounding
+        if isinstance(rounding, Tensor):
+            rounding = rounding.unsqueeze(1)
+        return _levels(x, self.bits.unsqueeze(1), self.step.unsqueeze(1), rounding)
 
     def index(self, x: Tensor) -> Tensor:
         """x (C, K) -> (C, K) int64 in 0 .. 2**bits - 1: what is stored."""
@@ -63,12 +74,13 @@ class DeadZoneQuantizer:
         return self.level(x) * self.step.unsqueeze(1)
 
 
-def _levels(x: Tensor, bits: Tensor, step: Tensor, rounding: float = 0.5) -> Tensor:
-    """Whole multiples of `step` for x; bits and step broadcast against x."""
+def _levels(x: Tensor, bits: Tensor, step: Tensor, rounding: float | Tensor = 0.5) -> Tensor:
+    """Whole multiples of `step` for x; bits, step and rounding broadcast against x."""
     scaled = x / step
     level = scaled.round()
-    if rounding < 0.5:  # at 0.5 this would be the same but for ties
-        level = scaled.sign() * (scaled.abs() + rounding).floor()
+    shifted = torch.as_tensor(rounding) < 0.5  # at 0.5 it would be the same but for ties
+    if shifted.any():
+        level = torch.where(shifted, scaled.sign() * (scaled.abs() + rounding).floor(), level)
     half = torch.where(bits > 0, 2.0 ** (bits - 1), 0.0).to(x.dtype)
     level = torch.minimum(torch.maximum(level, -half), (half - 1).clamp(min=0))
     if (bits == 1).any():

@@ -17,3 +17,18 @@ def stored_step(step: Tensor) -> Tensor:
     """
     size = step.detach().abs().clamp(HALF_MIN, HALF_MAX).to(torch.float16).to(torch.float32)
     return torch.where(step < 0, -size, size)
+
+
+def is_power_of_two(step: Tensor) -> Tensor:
+    """Whether each |step| is a whole power of two: what a shift can multiply by."""
+    return step.detach().abs().frexp().mantissa == 0.5
+
+
+def power_of_two_step(step: Tensor) -> Tensor:
+    """The power of two nearest to each |step|, by ratio, within half precision; the sign is kept.
+
+    Exponents -24 .. 15. As float32.
+    """
+    size = step.detach().to(torch.float32).abs().clamp(min=HALF_MIN)
+    size = size.log2().round().clamp(-24, 15).exp2()
+    return torch.where(step < 0, -size, size)

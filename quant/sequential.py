@@ -30,9 +30,9 @@ from quant.rounding import (
     round_with_feedback,
     samples_wanted,
 )
-from quant.scales import stored_step
 
-STEP_RATIOS = (0.84, 0.92, 1.0, 1.08)  # to the recipe's steps, tried for every channel
+STEP_RATIOS = (0.84, 0.92, 1.0, 1.08)  # to the recipe's steps, tried for every channel,
+POWER_RATIOS = (0.5, 1.0, 2.0)  # and to steps that are powers of two
 SLOPE_RESTORED = 0.5  # of the lost slope, as an exponent; 0.5 did best of 0, 0.5 and 1
 _MOST_TOGETHER = 32  # images that walk together,
 _VALUES_TOGETHER = 2**18  # and their input values: one at a time at 224 x 224 pixels
@@ -98,21 +98,28 @@ class Statistics:
 
 
 def round_best(
-    weight: Tensor, covariance: Tensor, bits: Tensor, step: Tensor, damping: float
+    weight: Tensor,
+    covariance: Tensor,
+    bits: Tensor,
+    step: Tensor,
+    damping: float,
+    powers_of_two: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Weights (groups, out, K) rounded with feedback, and their steps (groups * out,).
 
     The best ratio to `step` (groups * out,) is chosen for every channel, and the step fitted to
     the codes: the least squared error on inputs of that covariance. bits: (groups * out,) widths.
+    powers_of_two: half, the same or double the step, and no fit: steps stay powers of two.
     """
     groups, outs, size = weight.shape
-    tries = len(STEP_RATIOS)
+    tried = POWER_RATIOS if powers_of_two else STEP_RATIOS
+    tries = len(tried)
     order = covariance.diagonal(dim1=1, dim2=2).argsort(1, descending=True)
     sorted_rows = covariance.gather(1, order.unsqueeze(2).expand(-1, -1, size))
     both = sorted_rows.gather(2, order.unsqueeze(1).expand(-1, size, -1))
     places = order.unsqueeze(1).expand_as(weight)
     wanted = weight.gather(2, places).repeat(1, tries, 1)
-    ratios = step.new_tensor(STEP_RATIOS).reshape(1, tries, 1)
+    ratios = step.new_tensor(tried).reshape(1, tries, 1)
     steps = (step.reshape(groups, 1, outs) * ratios).reshape(groups, -1)
     widths = bits.reshape(groups, 1, outs).expand(-1, tries, -1)
     quantizer = DeadZoneQuantizer(widths.reshape(-1), steps.reshape(-1))
@@ -123,6 +130,8 @@ def round_best(
     own, shared = (power * levels).sum(2), (power * wanted).sum(2)
     usable = (own > 0) & (shared * steps > 0)
     fitted = torch.where(usable, shared / own.clamp(min=1e-30), steps)
+    if powers_of_two:
+        fitted = steps
     gain = 2 * fitted * shared - fitted.square() * own
     best = gain.unflatten(1, (tries, outs)).argmax(1, keepdim=True)
     chosen = fitted.unflatten(1, (tries, outs)).gather(1, best).squeeze(1)
@@ -238,10 +247,13 @@ def _round_layer(
     mean, residual = statistics.means
     if size <= MAX_COLUMNS:
         covariance = statistics.covariance()
-        rounded, step = round_best(weight, covariance, bits, quantizer.step, damping)
-        ratio = statistics.slope_ratio(weight, rounded, covariance) ** SLOPE_RESTORED
+        powers = recipe.powers_of_two(folded.name)
+        rounded, step = round_best(weight, covariance, bits, quantizer.step, damping, powers)
         levels = (rounded / step.reshape(groups, -1, 1)).round_()
-        step = stored_step(step * ratio.reshape(-1))  # the codes stay, at the step that is stored
+        if not powers:  # which no factor may change: their slope stays as it is
+            ratio = statistics.slope_ratio(weight, rounded, covariance) ** SLOPE_RESTORED
+            step = step * ratio.reshape(-1)
+        step = recipe.stored(folded.name, step)  # the codes stay, at the step that is stored
         rounded = levels * step.reshape(groups, -1, 1)
         quantizer = DeadZoneQuantizer(bits, step)
     else:
