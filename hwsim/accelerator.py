@@ -86,9 +86,12 @@ _FULL_WIDTH = {"fixed": 0, "bit_fusion": 8, "stripes": 16, "unpu": 16, "loom": 1
 class OperandWidth:
     """How compute time scales with operand widths; the rules are in `operand_width.py`.
 
-    weight_bits, activation_bits: operands of the full-width array. `fixed` must be given them; the
-    other rules have their own, which are filled in. gates_narrow_operands: whether a fixed-width
-    multiplier spends less on operands narrower than itself (see `energy.py`); no cycle is saved.
+    rule: `fixed` (narrow operands gain nothing, wide ones take several passes), `bit_fusion`
+    (2-bit multipliers that fuse), `stripes` (activations bit by bit), `unpu` (weights bit by bit)
+    or `loom` (both bit by bit). weight_bits, activation_bits: operands of the full-width array.
+    `fixed` must be given them; the other rules have their own, which are filled in.
+    gates_narrow_operands: whether a fixed-width multiplier spends less on operands narrower than
+    itself (see `energy.py`); no cycle is saved.
     """
 
     rule: Literal["fixed", "bit_fusion", "stripes", "unpu", "loom"]
@@ -289,11 +292,9 @@ def preset_names() -> list[str]:
     )
 
 
-def load_accelerator(spec: str | os.PathLike[str]) -> Accelerator:
-    """A preset by name, or a TOML file by path (anything with a suffix or a separator).
-
-    Raises ValueError listing every problem of the file, each with its path inside it.
-    """
+def read_description(spec: str | os.PathLike[str]) -> tuple[bytes, str]:
+    """The bytes of a preset's TOML file by name, or of a file by path (anything with a suffix or a
+    separator), and its name for errors. Raises ValueError when there is none."""
     text = os.fspath(spec)
     if not text.endswith(".toml") and os.sep not in text:
         if text not in preset_names():
@@ -301,15 +302,22 @@ def load_accelerator(spec: str | os.PathLike[str]) -> Accelerator:
                 f"accelerator {text!r} is not a preset{did_you_mean(text, preset_names())}; "
                 f"for your own give the path of a .toml file"
             )
-        content = (resources.files("hwsim") / "accelerators" / f"{text}.toml").read_bytes()
-        return parse_accelerator(content, f"{text}.toml")
+        folder = resources.files("hwsim") / "accelerators"
+        return (folder / f"{text}.toml").read_bytes(), f"{text}.toml"
     try:
         if Path(text).stat().st_size > MAX_FILE_BYTES:
             raise ValueError(f"{text}: larger than {MAX_FILE_BYTES} bytes; not a description")
-        content = Path(text).read_bytes()
+        return Path(text).read_bytes(), text
     except OSError as error:
         raise ValueError(f"{text}: cannot read accelerator: {error.strerror}") from None
-    return parse_accelerator(content, text)
+
+
+def load_accelerator(spec: str | os.PathLike[str]) -> Accelerator:
+    """A preset by name, or a TOML file by path (see `read_description`).
+
+    Raises ValueError listing every problem of the file, each with its path inside it.
+    """
+    return parse_accelerator(*read_description(spec))
 
 
 def parse_accelerator(content: bytes, where: str) -> Accelerator:

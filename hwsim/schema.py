@@ -120,7 +120,7 @@ class Reader:
             if name in table:
                 values[name] = self._value(hint, table[name], where)
             elif spec.default is MISSING and spec.default_factory is MISSING:
-                self.problems.append(f"{where}: missing; expected {_wanted(hint)}")
+                self.problems.append(f"{where}: missing; expected {wanted(hint)}")
         return values if len(self.problems) == before else None
 
     def _value(self, hint: Any, value: object, path: str) -> Any:
@@ -168,10 +168,11 @@ def _scalar(hint: Any, value: object) -> Any:
         if not isfinite(value):
             raise _Problem(f"expected a finite number, got {value!r}")
         return float(value)
-    raise _Problem(f"expected {_wanted(hint)}, got {value!r}")
+    raise _Problem(f"expected {wanted(hint)}, got {value!r}")
 
 
-def _wanted(hint: Any) -> str:
+def wanted(hint: Any) -> str:
+    """What a field with this type hint expects, in words."""
     if get_origin(hint) is Annotated:
         return f'a quantity such as "{_EXAMPLES[get_args(hint)[1]]}"'
     if get_origin(hint) is Literal:
