@@ -363,6 +363,12 @@ def _models(parser: Parser) -> None:
 
 def _accelerators(parser: Parser) -> None:
     parser.add_argument("name", nargs="?", help="show one: a preset, or a .toml to check")
+    parser.add_argument("--toml", action="store_true",
+                        help="print the file itself, sources and all, to start one's own "
+                        "from")  # fmt: skip
+    parser.add_argument("--fields", action="store_true",
+                        help="all that a .toml may say: what is expected, and what it "
+                        "means")  # fmt: skip
     parser.add_argument(
         "--json", type=output_file, metavar="FILE", help="write it; - for standard output"
     )

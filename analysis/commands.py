@@ -567,7 +567,18 @@ def models(options: Namespace) -> None:
 def accelerators(options: Namespace) -> None:
     from dataclasses import asdict
 
+    from hwsim.accelerator import read_description
+    from hwsim.describe import describe, field_lines
+
+    if options.fields:
+        if options.name is not None or options.toml:
+            raise ValueError("accelerators: --fields goes alone, without a name and without --toml")
+        lines = field_lines()
+        _emit(options.json, lines, lines)
+        return
     if options.name is None:
+        if options.toml:
+            raise ValueError("accelerators: --toml needs the name of a preset")
         found = [load_accelerator(name) for name in preset_names()]
         rows = [[a.name, a.description] for a in found]
         width = max(len(name) for name, _ in rows)
@@ -575,20 +586,10 @@ def accelerators(options: Namespace) -> None:
         _emit(options.json, [asdict(a) for a in found], lines)
         return
     accelerator = load_accelerator(options.name)
-    data = asdict(accelerator)
-    _emit(options.json, data, _nested(data))
-
-
-def _nested(value: object, path: str = "") -> list[str]:
-    """A description as 'path = value' lines."""
-    if isinstance(value, Mapping):
-        pairs = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
-    elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
-        pairs = [(f"{path}[{item.get('name', i)}]", item) for i, item in enumerate(value)]
-    else:
-        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-        return [f"{path} = {shown}"]
-    return [line for key, item in pairs for line in _nested(item, key)]
+    lines = describe(accelerator)
+    if options.toml:
+        lines = read_description(options.name)[0].decode().splitlines()
+    _emit(options.json, asdict(accelerator), lines)
 
 
 def run(options: Namespace) -> None:

@@ -86,3 +86,16 @@ def test_the_report_of_several_simulations_says_what_they_are(tmp_path):
     figures = re.findall(r"\]\((.+?)\)", text)
     assert len(figures) == 9
     assert all((tmp_path / path).read_bytes().startswith(b"\x89PNG") for path in figures)
+
+
+def test_a_preset_is_printed_as_a_file_that_works_again(tmp_path, capsys):
+    assert main(["accelerators", "tpu_v1", "--toml"]) == 0
+    own = tmp_path / "own.toml"
+    own.write_text(capsys.readouterr().out.replace('name = "tpu_v1"', 'name = "own"'))
+    assert main(["simulate", "digits", "--on", str(own)]) == 0
+    assert "digits on own, bits 8" in capsys.readouterr().out
+    assert main(["accelerators", "--fields"]) == 0
+    assert "keeps_weights: the weights of the whole network" in capsys.readouterr().out
+    for wrong in (["--toml"], ["tpu_v1", "--fields"], ["--fields", "--toml"]):
+        assert main(["accelerators", *wrong]) == 2
+        assert capsys.readouterr().err.startswith("chipfit: error: accelerators: --")
