@@ -198,6 +198,9 @@ def _run(parser: Parser) -> None:
     parser.add_argument("model", nargs="?", default="digits", help=f"{MODEL_HELP} (default digits)")
     parser.add_argument("--bits", type=average_bits, default=None,
                         help="average bits of a weight (default 4; 3 for digits)")  # fmt: skip
+    parser.add_argument("--relinearise", type=natural, default=0, metavar="N",
+                        help="price again around the quantised network, at most N times, and keep "
+                        "the widths measured best (default 0)")  # fmt: skip
     parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
                         help="average bits of an activation (default 8)")  # fmt: skip
     parser.add_argument("--on", action="append", metavar="ACCEL",

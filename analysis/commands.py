@@ -620,6 +620,7 @@ def run(options: Namespace) -> None:
             rounding=options.rounding,
             probes=options.probes,
             seed=options.seed,
+            relinearise=options.relinearise,
             progress=progress,
         )
     recorded = {
@@ -634,6 +635,7 @@ def run(options: Namespace) -> None:
         "rounding_images": 0 if images.fitting is None else len(images.fitting),
         "rounding": options.rounding,
         "probes": options.probes,
+        "relinearise": options.relinearise,
         "seed": options.seed,
     }
     inputs = {
@@ -645,4 +647,8 @@ def run(options: Namespace) -> None:
     write_folder(folder, run_files(study, options.argv, recorded, inputs))
     for line in summary_lines(study):
         print(line)
+    if options.relinearise:
+        from quant.relinearise import rounds_line
+
+        print(rounds_line(study.curves))
     print(f"{folder}/report.html")

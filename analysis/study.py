@@ -105,6 +105,17 @@ def rounding_of(curves: RDCurves) -> str:
     return str(curves.method.get("rounding", "nearest"))
 
 
+def free_budget(graph: LayerGraph, request: Request) -> Budget:
+    """The average widths and the narrowest ones that are asked for, without caps."""
+    return Budget(
+        weight_bits=request.weight_bits,
+        activation_bits=request.activation_bits,
+        fixed=input_widths(graph),
+        weight_widths=width_range(request.least["weights"]),
+        activation_widths=width_range(request.least["activations"]),
+    )
+
+
 def _label(bits: float) -> str:
     return f"{bits:g}"
 
@@ -120,14 +131,7 @@ def choose_allocations(
     name = f"W{whole_w}A{whole_a}"
     if whole_w >= 1 and name != BASELINE:
         chosen.append((name, equal_widths(curves, whole_w, whole_a)))
-    least = request.least
-    free = Budget(
-        weight_bits=weight_bits,
-        activation_bits=activation_bits,
-        fixed=fixed,
-        weight_widths=width_range(least["weights"]),
-        activation_widths=width_range(least["activations"]),
-    )
+    least, free = request.least, free_budget(network.graph, request)
     average = f"{_label(weight_bits)} bits"
     chosen.append((f"per layer, {average}", per_layer(curves, free)))
     chosen.append((f"per channel, {average}", allocate(curves, free)))
@@ -155,10 +159,13 @@ def run_study(
     rounding: str = "sequential",
     probes: int = 2,
     seed: int = 0,
+    relinearise: int = 0,
     progress: Progress | None = None,
 ) -> Study:
     """Curves (unless given, with their own rounding), allocations, accuracies and simulations.
 
+    relinearise: rounds in which the curves are priced again around the quantised network, at the
+    widths per channel without caps; see `quant.relinearise`.
     Raises InfeasibleBudget for a budget that no widths keep, and ValueError for images or
     accelerators that do not suit the network.
     """
@@ -179,6 +186,22 @@ def run_study(
     else:
         rounder = find_rounder(rounding_of(curves), network, images, seed, progress)
     timed("curves", began)
+    if relinearise:
+        from quant.relinearise import relinearise as price_again
+
+        began = time.perf_counter()
+        budget = free_budget(network.graph, request)
+        curves = price_again(
+            network,
+            images.calibration,
+            curves,
+            lambda priced: allocate(priced, budget),
+            rounder=rounder,
+            rounds=relinearise,
+            seed=seed,
+            progress=progress,
+        ).curves
+        timed("prices around the quantised network", began)
     began = time.perf_counter()
     chosen, unfit = choose_allocations(network, curves, request)
     timed("allocations", began)
