@@ -303,6 +303,38 @@ def _pareto(parser: Parser) -> None:
     )
 
 
+def _speedup(parser: Parser) -> None:
+    parser.add_argument("model", nargs="+", help=f"{MODEL_HELP}; several may be given")
+    parser.add_argument("--on", nargs="+", action="extend", metavar="ACCEL",
+                        help="accelerators, presets or .toml (default tpu_v1 and "
+                        "eyeriss_v1)")  # fmt: skip
+    parser.add_argument("--batch", nargs="+", action="extend", type=batch_size, metavar="N",
+                        help="images at once (default 1)")  # fmt: skip
+    parser.add_argument("--bits", nargs="+", action="extend", metavar="B",
+                        help="native (the accelerator's own operands), an int, a pair such as "
+                        "W4A8, an allocation file, or MODEL=FILE")  # fmt: skip
+    parser.add_argument("--average", nargs="+", action="extend", type=average_bits,
+                        metavar="BITS", help="average bits of a weight, allocated by curves: of "
+                        "networks whose curves come along, or of --curves")  # fmt: skip
+    parser.add_argument("--fit", action="store_true",
+                        help="beside each average one that keeps every layer on chip")  # fmt: skip
+    parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
+                        help="average bits of an activation, with --average "
+                        "(default 8)")  # fmt: skip
+    parser.add_argument("--curves", nargs="+", action="extend", metavar="FILE",
+                        help="curves of the networks (.npz)")  # fmt: skip
+    parser.add_argument("--baseline", nargs="+", action="extend", metavar="B",
+                        help="what speedups are over, as --bits (default W8A8)")  # fmt: skip
+    parser.add_argument("--workers", type=positive_int, default=1, metavar="N",
+                        help="processes that share the work (default 1)")  # fmt: skip
+    parser.add_argument("--image-size", type=pixels, metavar="N", help="pixels a side")
+    parser.add_argument("-o", "--output", type=output_folder, default="runs/speedup",
+                        metavar="DIR", help="folder (default runs/speedup)")  # fmt: skip
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the table; - for standard output"
+    )
+
+
 def _evaluate(parser: Parser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -396,6 +428,7 @@ COMMANDS = {
     "curves": (_curves, "rate-distortion curves of every channel"),
     "allocate": (_allocate, "bit widths from curves, under a budget"),
     "pareto": (_pareto, "accuracy, size, time and energy over a range of budgets"),
+    "speedup": (_speedup, "networks on accelerators, batches and widths, over named baselines"),
     "evaluate": (_evaluate, "accuracy of a network at given widths"),
     "pack": (_pack, "write a quantised network as the bits that a chip would store"),
     "finetune": (_finetune, "recover accuracy at given widths by training on images"),

@@ -384,6 +384,80 @@ def pareto(options: Namespace) -> None:
     _emit(options.json, table.to_dict("records"), lines)
 
 
+def speedup(options: Namespace) -> None:
+    import time
+    from pathlib import Path
+
+    from analysis.run import check_folder, write_folder
+    from analysis.sources import load_graph
+    from analysis.speedup import HEAD, Request, cells, check_request, speedup_files, speedup_table
+
+    names = options.on or list(DEFAULT_ACCELERATORS)
+    accelerators = [load_accelerator(name) for name in names]
+    if len({accelerator.name for accelerator in accelerators}) < len(accelerators):
+        raise ValueError(f"speedup: the same accelerator twice in --on: {', '.join(names)}")
+    request = Request(
+        batches=tuple(options.batch or [1]),
+        widths=tuple(options.bits or []),
+        baselines=tuple(options.baseline or ["W8A8"]),
+        averages=tuple(options.average or []),
+        fit=options.fit,
+        activation_bits=options.activation_bits,
+    )
+    check_folder(options.output)
+    began = time.perf_counter()
+    curves = _curves_of(options) if request.averages else {}
+    check_request(request, options.model, curves)
+    without = [model for model in options.model if request.averages and model not in curves]
+    if without:
+        print(f"chipfit: no curves of {', '.join(without)}: no averages there", file=sys.stderr)
+    graphs = {model: load_graph(model, options.image_size) for model in options.model}
+    read = time.perf_counter()
+    with ProgressBars() as bars:
+        rows = speedup_table(
+            graphs,
+            accelerators,
+            request,
+            curves,
+            lambda done, of: bars("simulations", done, of),
+            options.workers,
+        )
+    seconds = {"reading": read - began, "simulations": time.perf_counter() - read}
+    recorded = {
+        "models": options.model,
+        "accelerators": names,
+        "image_size": options.image_size,
+        **vars(request),
+    }
+    named = [*options.model, *names, *(options.curves or [])]
+    named += [spec.rpartition("=")[2] for spec in (*request.widths, *request.baselines)]
+    inputs = {name: name for name in named if Path(name).is_file()}
+    files = speedup_files(rows, options.argv, recorded, inputs, seconds)
+    write_folder(options.output, files)
+    figures = sorted(name for name in files if name.endswith(".png"))
+    lines = [*columns([HEAD, *(cells(row) for row in rows)])]
+    lines += [f"{options.output}/{name}" for name in figures]
+    _emit(options.json, json.loads(files["speedup.json"]), lines)
+
+
+def _curves_of(options: Namespace) -> dict[str, RDCurves]:
+    """{model: curves} of those models that have any: from --curves, or those that come along."""
+    from analysis.sources import EMBEDDED
+    from quant.compact import shipped
+
+    found = {curves.network: curves for curves in map(_load_curves, options.curves or [])}
+    for network in found:
+        if network not in options.model:
+            raise ValueError(
+                f"speedup: curves of {network!r}, which is not among the models: "
+                f"{', '.join(options.model)}"
+            )
+    for model in options.model:
+        if model not in found and model in (EMBEDDED, *shipped()):
+            found[model] = _load_curves(model)
+    return found
+
+
 def _judge(
     options: Namespace, model: str, known: RDCurves | None
 ) -> tuple[RDCurves, LayerGraph, Evaluate]:
