@@ -1,0 +1,501 @@
+"""Explore: one network over many designs of a chip, and what the designs tell.
+
+Every point is simulated exactly as `chipfit simulate` would. Energies of an access are those of
+the description whatever its size, so larger buffers and arrays cost nothing by themselves: on-chip
+bits, and PEs where the array varies, stand for their area in the Pareto front.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.design_space import Axis, Design, Value, onchip_bits, show, unlimited, with_values
+from analysis.study import input_widths, width_range
+from hwsim.accelerator import Accelerator, RowStationaryArray
+from hwsim.bits import BitWidths
+from hwsim.graph import LayerGraph
+from hwsim.many import simulate_many
+from quant.allocate import allocate
+from quant.budget import Budget, Kind
+from quant.curves import RDCurves
+from quant.fit import fit_caps
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from quant.allocation import Allocation
+    from quant.calibration import Progress
+
+KNEE = 0.05  # time that a channel may cost over one without limit: the knee of its bandwidth
+POINTS_A_CALL = 2048  # of `simulate_many`, so that progress shows
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Widths to explore with: given, or allocated for the chip at hand."""
+
+    label: str
+    bits: BitWidths | None = None
+    predicted_distortion: float | None = None
+    for_chip: Callable[[Accelerator], Allocation] | None = None
+
+
+@dataclass(frozen=True)
+class Knee:
+    """The smallest bandwidth tried from which on the whole takes at most KNEE longer than with
+    this channel unlimited; None if none does. others: values of the other axes, by name."""
+
+    allocation: str
+    field: str
+    others: dict[str, Value]
+    bandwidth: Value | None
+    unlimited_cycles: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the neediest layer needs in a memory, over all designs (they may differ where widths
+    are allocated for each), and the smallest capacity tried with which every layer fits at every
+    design with it; None if none does or the capacity does not vary."""
+
+    allocation: str
+    memory: str
+    least_bits: int
+    most_bits: int
+    smallest_bits: int | None
+    varied: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Explored:
+    """table: one row an allocation and design; `pareto` marks the front of each allocation.
+
+    idle: axes that change neither cycles, traffic nor energy anywhere.
+    """
+
+    network: str
+    accelerator: Accelerator
+    axes: tuple[Axis, ...]
+    batch: int
+    table: pd.DataFrame
+    fits: tuple[Fit, ...]
+    knees: tuple[Knee, ...]
+    idle: tuple[str, ...]
+
+
+def allocator(
+    curves: RDCurves,
+    graph: LayerGraph,
+    weight_bits: float,
+    activation_bits: float,
+    least: Mapping[Kind, int],
+    batch: int,
+) -> Callable[[Accelerator | None], Allocation]:
+    """Allocations at an average width: within the caps of a chip, or, for None, of no chip."""
+    has_activations = bool(curves.activations)
+    fixed = input_widths(graph)
+
+    def choose(accelerator: Accelerator | None) -> Allocation:
+        caps = () if accelerator is None else fit_caps(graph, accelerator, batch, fixed, least).caps
+        budget = Budget(
+            weight_bits=weight_bits,
+            activation_bits=activation_bits if has_activations else None,
+            caps=caps,
+            fixed=fixed if has_activations else {},
+            weight_widths=width_range(least["weights"]),
+            activation_widths=width_range(least["activations"]),
+        )
+        return allocate(curves, budget)
+
+    return choose
+
+
+def explore(
+    graph: LayerGraph,
+    accelerator: Accelerator,
+    axes: Sequence[Axis],
+    designs: Sequence[Design],
+    choices: Sequence[Choice],
+    batch: int = 1,
+    complete: bool = True,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Explored:
+    """Simulate every design with every choice of widths, and read off what follows.
+
+    complete: whether designs are the full grid; knees, and axes without effect, are told from it
+    only. workers: processes. Raises ValueError for a design that no chip can have, and as
+    `simulate` and `allocate` do.
+    """
+    import pandas as pd
+
+    chips = [with_values(accelerator, axes, design) for design in designs]
+    frames, knees, fits = [], [], []
+    for choice in choices:
+        extra = _unlimited_chips(axes, designs, chips) if complete else []
+        every = [*chips, *(chip for _, _, chip in extra)]
+        widths, distortion = _widths(choice, every, progress)
+        results = _simulate(graph, every, widths, batch, workers, choice.label, progress)
+        told, rest = results.iloc[: len(chips)], results.iloc[len(chips) :]
+        frame = _frame(graph, axes, designs, chips, choice, widths, distortion, told)
+        frames.append(frame)
+        fits += _fits(accelerator, axes, chips, choice.label, frame)
+        limits = [(axis, others) for axis, others, _ in extra]
+        knees += _knees(axes, frame, choice.label, limits, rest["cycles"].tolist())
+    table = pd.concat(frames, ignore_index=True)
+    table["pareto"] = _fronts(
+        table, any(f.path.startswith("array.") for a in axes for f in a.fields)
+    )
+    idle = _idle(table, axes) if complete else ()
+    return Explored(
+        graph.name, accelerator, tuple(axes), batch, table, tuple(fits), tuple(knees), idle
+    )
+
+
+def _widths(
+    choice: Choice, chips: Sequence[Accelerator], progress: Progress | None
+) -> tuple[list[BitWidths], list[float | None]]:
+    """Widths and predicted distortion for every chip; equal ones are one object."""
+    if choice.for_chip is None:
+        assert choice.bits is not None
+        return [choice.bits] * len(chips), [choice.predicted_distortion] * len(chips)
+    # caps depend on the memories and on what is stored beside weights, and on nothing else
+    keys: list[Hashable] = [(chip.memory, chip.metadata) for chip in chips]
+    found: dict[Hashable, tuple[BitWidths, float]] = {}
+    equal: dict[str, BitWidths] = {}
+    total = len(set(keys))
+    for key, chip in zip(keys, chips, strict=True):
+        if key not in found:
+            allocation = choice.for_chip(chip)
+            text = json.dumps(allocation.bits.to_json(), sort_keys=True)
+            bits = equal.setdefault(text, allocation.bits)
+            found[key] = bits, allocation.predicted_distortion
+            if progress is not None:
+                progress(f"allocations, {choice.label}", len(found), total)
+    return [found[key][0] for key in keys], [found[key][1] for key in keys]
+
+
+def _simulate(
+    graph: LayerGraph,
+    chips: Sequence[Accelerator],
+    widths: Sequence[BitWidths],
+    batch: int,
+    workers: int,
+    label: str,
+    progress: Progress | None,
+) -> pd.DataFrame:
+    """Rows of `ManyStats.to_frame`, and PEs, in the order of the chips."""
+    import pandas as pd
+
+    frames, order, done = [], [], 0
+    for piece in _pieces(chips, widths, workers):
+        stats = simulate_many(graph, [chips[i] for i in piece], widths[piece[0]], batch, workers)
+        frames.append(stats.to_frame().assign(pes=stats.pes))
+        order += piece
+        done += len(piece)
+        if progress is not None:
+            progress(f"design points, {label}", done, len(chips))
+    frame = pd.concat(frames, ignore_index=True)
+    frame.index = pd.Index(order)
+    return frame.sort_index()
+
+
+def _pieces(
+    chips: Sequence[Accelerator], widths: Sequence[BitWidths], workers: int
+) -> Iterator[list[int]]:
+    """Positions to simulate in one call: of equal widths; systolic ones that share work together,
+    row-stationary ones, which take seconds each, few at a time."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, chip in enumerate(chips):
+        slow = isinstance(chip.array, RowStationaryArray)
+        groups.setdefault((id(widths[i]), None if slow else chip.array), []).append(i)
+    for members in groups.values():
+        slow = isinstance(chips[members[0]].array, RowStationaryArray)
+        size = workers if slow else POINTS_A_CALL
+        yield from (members[start : start + size] for start in range(0, len(members), size))
+
+
+def _frame(
+    graph: LayerGraph,
+    axes: Sequence[Axis],
+    designs: Sequence[Design],
+    chips: Sequence[Accelerator],
+    choice: Choice,
+    widths: Sequence[BitWidths],
+    distortion: Sequence[float | None],
+    results: pd.DataFrame,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    averages = {id(bits): bits.average_weight_bits(graph) for bits in widths}
+    frame = pd.DataFrame(
+        {
+            "allocation": [choice.label] * len(chips),
+            **{axis.name: [d[i] for d in designs] for i, axis in enumerate(axes)},
+            "weight_bits": [averages[id(bits)] for bits in widths[: len(chips)]],
+            "predicted_distortion": [
+                np.nan if d is None else d for d in distortion[: len(chips)]
+            ],
+        }
+    )  # fmt: skip
+    results = results.drop(columns="accelerator")
+    frame = pd.concat([frame, results], axis=1)
+    frame["stall_share"] = results["stall_cycles"] / np.maximum(results["cycles"], 1)
+    frame["onchip_bits"] = [onchip_bits(chip) for chip in chips]
+    needs = {m.name: results[f"{m.name}_required_bits"].tolist() for m in chips[0].memory
+             if f"{m.name}_required_bits" in results}  # fmt: skip
+    frame["short_of"] = [
+        " ".join(m.name for m in chip.memory if m.name in needs and needs[m.name][i] > m.capacity)
+        for i, chip in enumerate(chips)
+    ]
+    return frame
+
+
+def _fits(
+    accelerator: Accelerator,
+    axes: Sequence[Axis],
+    chips: Sequence[Accelerator],
+    label: str,
+    frame: pd.DataFrame,
+) -> list[Fit]:
+    varied = {field.path for axis in axes for field in axis.fields}
+    fits = []
+    for place, memory in enumerate(accelerator.memory):
+        column = f"{memory.name}_required_bits"
+        own = f"memory[{memory.name}].capacity" in varied
+        if column not in frame or not (own or memory.fit == "layer"):
+            continue
+        needs = frame[column].to_numpy()
+        sizes = np.array([chip.memory[place].capacity for chip in chips])
+        short = set(sizes[needs > sizes].tolist())
+        enough = [size for size in sorted(set(sizes.tolist())) if size not in short]
+        smallest = enough[0] if enough and len(set(sizes.tolist())) > 1 else None
+        many = len(set(sizes.tolist())) > 1
+        fits.append(Fit(label, memory.name, int(needs.min()), int(needs.max()), smallest, many))
+    return fits
+
+
+def _others(axes: Sequence[Axis], axis: Axis) -> list[str]:
+    return [other.name for other in axes if other is not axis]
+
+
+def _bandwidths(axes: Sequence[Axis]) -> list[Axis]:
+    return [axis for axis in axes if axis.fields[0].path.endswith(".bandwidth")]
+
+
+def _unlimited_chips(
+    axes: Sequence[Axis], designs: Sequence[Design], chips: Sequence[Accelerator]
+) -> list[tuple[Axis, tuple[Value, ...], Accelerator]]:
+    """For every bandwidth axis and combination of the others: the chip with that axis unlimited."""
+    found = []
+    for axis in _bandwidths(axes):
+        place = list(axes).index(axis)
+        seen: dict[tuple[Value, ...], Accelerator] = {}
+        for design, chip in zip(designs, chips, strict=True):
+            others = design[:place] + design[place + 1 :]
+            if others not in seen:
+                for field in axis.fields:
+                    chip = unlimited(chip, field)
+                seen[others] = chip
+        found += [(axis, others, chip) for others, chip in seen.items()]
+    return found
+
+
+def _knees(
+    axes: Sequence[Axis],
+    frame: pd.DataFrame,
+    label: str,
+    series: Sequence[tuple[Axis, tuple[Value, ...]]],
+    unlimited_cycles: Sequence[int],
+) -> list[Knee]:
+    knees = []
+    for (axis, others), limit in zip(series, unlimited_cycles, strict=True):
+        names = _others(axes, axis)
+        here = np.ones(len(frame), dtype=bool)
+        for name, value in zip(names, others, strict=True):
+            here &= (frame[name] == value).to_numpy()
+        rows = frame.loc[here, [axis.name, "cycles"]].sort_values(axis.name)
+        found = knee(rows[axis.name].tolist(), rows["cycles"].tolist(), limit)
+        named = dict(zip(names, others, strict=True))
+        knees.append(Knee(label, axis.name, named, found, int(limit)))
+    return knees
+
+
+def knee(bandwidths: Sequence[Value], cycles: Sequence[int], unlimited_cycles: int) -> Value | None:
+    """The smallest of rising bandwidths that, like all above it, costs at most KNEE more cycles
+    than an unlimited one; None if the largest costs more."""
+    found = None
+    for bandwidth, taken in zip(reversed(bandwidths), reversed(cycles), strict=True):
+        if taken > (1 + KNEE) * unlimited_cycles:
+            break
+        found = bandwidth
+    return found
+
+
+def pareto_front(costs: np.ndarray) -> np.ndarray:
+    """(points,) bool: no other point is at most as high in every column and lower in one.
+
+    costs: (points, objectives).
+    """
+    distinct, inverse = np.unique(costs, axis=0, return_inverse=True)  # rows in rising order
+    kept = np.zeros(len(distinct), dtype=bool)
+    front = np.empty_like(distinct)
+    size = 0
+    for i, row in enumerate(distinct):  # only an earlier row can be better
+        if not np.all(front[:size] <= row, axis=1).any():
+            front[size] = row
+            size += 1
+            kept[i] = True
+    return kept[inverse.ravel()]
+
+
+def _fronts(table: pd.DataFrame, with_pes: bool) -> np.ndarray:
+    objectives = ["seconds", "energy_pj", "onchip_bits", *(["pes"] if with_pes else [])]
+    marked = np.zeros(len(table), dtype=bool)
+    for _, rows in table.groupby("allocation", sort=False):
+        marked[rows.index] = pareto_front(rows[objectives].to_numpy(dtype=float))
+    return marked
+
+
+def _idle(table: pd.DataFrame, axes: Sequence[Axis]) -> tuple[str, ...]:
+    results = ["cycles", "energy_pj", "dram_read_bits", "dram_write_bits"]
+    found = []
+    for axis in axes:
+        if len(axis.values) > 1:
+            series = table.groupby(["allocation", *_others(axes, axis)])[results]
+            if int(series.nunique().to_numpy().max()) == 1:
+                found.append(axis.short)
+    return tuple(found)
+
+
+def best_rows(table: pd.DataFrame) -> list[tuple[str, int]]:
+    """(what is least, row) for the best designs of each allocation; of equals the one with the
+    fewest on-chip bits, then PEs, then the fastest."""
+    found = []
+    for _, rows in table.groupby("allocation", sort=False):
+        for name, cost in (
+            ("fastest", rows["seconds"]),
+            ("least energy", rows["energy_pj"]),
+            ("least energy x time", rows["energy_pj"] * rows["seconds"]),
+        ):
+            order = np.lexsort((rows["seconds"], rows["pes"], rows["onchip_bits"], cost))
+            found.append((name, int(rows.index[order[0]])))
+    return found
+
+
+def summary_lines(explored: Explored) -> list[str]:
+    """What a person wants to know, as text."""
+    from analysis.summary import columns
+
+    table, axes = explored.table, explored.axes
+    designs = len(table) // table["allocation"].nunique()
+    head = (
+        f"{explored.network} on {explored.accelerator.name}, batch {explored.batch}: {designs:,} "
+        f"designs, {table['allocation'].nunique()} allocation(s), {int(table['pareto'].sum()):,} "
+        f"on Pareto fronts"
+    )
+    titles = ["", *(a.short for a in axes), "ms", "mJ", "stall %", "on-chip MiB", "fits"]
+    rows = [titles]
+    for what, i in best_rows(table):
+        row = table.iloc[i]
+        rows.append(
+            [
+                f"{row['allocation']}: {what}",
+                *(axis.fields[0].show(row[axis.name]) for axis in axes),
+                f"{1e3 * row['seconds']:.4g}",
+                f"{row['energy_pj'] / 1e9:.4g}",
+                f"{100 * row['stall_share']:.1f}",
+                f"{row['onchip_bits'] / 2**23:.4g}",
+                "no" if row["short_of"] else "yes",
+            ]
+        )
+    lines = [head, *columns(rows)]
+    lines += [_fit_line(fit) for fit in explored.fits]
+    lines += _knee_lines(explored)
+    lines += [
+        f"{name}: no effect on cycles, traffic and energy in this range" for name in explored.idle
+    ]
+    return lines
+
+
+def _fit_line(fit: Fit) -> str:
+    least, most = show(fit.least_bits, "bit"), show(fit.most_bits, "bit")
+    needs = f"needs {most}" if fit.least_bits == fit.most_bits else f"needs {least} to {most}"
+    line = f"{fit.allocation}: the neediest layer {needs} of {fit.memory}"
+    if not fit.varied:
+        return line
+    if fit.smallest_bits is None:
+        return f"{line}; not every layer fits in the largest tried"
+    return f"{line}; every layer fits from {show(fit.smallest_bits, 'bit')} on"
+
+
+def _knee_lines(explored: Explored) -> list[str]:
+    lines = []
+    for axis in _bandwidths(explored.axes):
+        for label in dict.fromkeys(knee.allocation for knee in explored.knees):
+            found = [k.bandwidth for k in explored.knees
+                     if (k.allocation, k.field) == (label, axis.name)]  # fmt: skip
+            reached = sorted(value for value in found if value is not None)
+            field = axis.fields[0]
+            if not reached:
+                text = f"above {field.show(max(axis.values))}, the largest tried"
+            elif reached[0] == reached[-1]:
+                text = field.show(reached[0])
+            else:
+                text = f"{field.show(reached[0])} to {field.show(reached[-1])}, by the other fields"
+            if reached and len(reached) < len(found):
+                text += f"; not reached by {len(found) - len(reached)} of {len(found)}"
+            lines.append(
+                f"{label}: knee of {axis.short} (at most {100 * KNEE:.0f} % slower than without "
+                f"limit): {text}"
+            )
+    return lines
+
+
+def to_records(table: pd.DataFrame) -> list[dict[str, object]]:
+    """Rows as plain data, with None for what is not known."""
+    return [
+        {str(key): None if value != value else value for key, value in row.items()}
+        for row in table.to_dict("records")
+    ]
+
+
+def findings(explored: Explored) -> dict[str, object]:
+    """What the summary says, as plain data; rows are counted from 0 in the table."""
+    return {
+        "best": [{"what": what, "row": row} for what, row in best_rows(explored.table)],
+        "pareto_rows": np.flatnonzero(explored.table["pareto"]).tolist(),
+        "fits": [vars(fit) for fit in explored.fits],
+        "knees": [vars(knee) for knee in explored.knees],
+        "no_effect": list(explored.idle),
+    }
+
+
+def explore_files(
+    explored: Explored,
+    command: list[str],
+    options: Mapping[str, object],
+    inputs: Mapping[str, str | None],
+    seconds: Mapping[str, float],
+) -> dict[str, bytes]:
+    """{path inside the folder: content} of everything that the command leaves."""
+    from analysis.explore_plot import explore_figures
+    from analysis.manifest import build_manifest
+
+    def as_json(data: object) -> bytes:
+        return (json.dumps(data, indent=1) + "\n").encode()
+
+    files = {
+        "table.csv": explored.table.to_csv(index=False).encode(),
+        "table.json": as_json(to_records(explored.table)),
+        "summary.json": as_json(findings(explored)),
+        "summary.txt": ("\n".join(summary_lines(explored)) + "\n").encode(),
+        **explore_figures(explored),
+    }
+    files["manifest.json"] = as_json(build_manifest(command, options, inputs, files, seconds))
+    return files
