@@ -78,11 +78,12 @@ class Axis:
 
     @property
     def unit(self) -> tuple[str, float]:
-        """The largest unit in which no value is below 1, and its size; ('', 1) for counts."""
+        """The largest unit in which half of the values are 1 or more, and its size; ('', 1) for
+        counts."""
         units = _SHOWN.get(self.fields[0].dimension or "", ())
-        smallest = min(self.values)
+        middle = sorted(self.values)[len(self.values) // 2]
         for name, size in units:
-            if smallest >= size:
+            if middle >= size:
                 return name, float(size)
         return self.fields[0].dimension or "", 1.0
 

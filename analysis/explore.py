@@ -2,7 +2,8 @@
 
 Every point is simulated exactly as `chipfit simulate` would. Energies of an access are those of
 the description whatever its size, so larger buffers and arrays cost nothing by themselves: on-chip
-bits, and PEs where the array varies, stand for their area in the Pareto front.
+bits, and PEs where the array varies, stand for their area in the Pareto front. Bandwidth is free
+there; its knee tells how much of it is of use.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class Explored:
-    """table: one row an allocation and design; `pareto` marks the front of each allocation.
+    """table: one row an allocation and design; `pareto` marks the front of each allocation, and
+    `short_of` names the memories in which some layer does not fit.
 
     idle: axes that change neither cycles, traffic nor energy anywhere.
     """
@@ -355,10 +357,13 @@ def pareto_front(costs: np.ndarray) -> np.ndarray:
 
 
 def _fronts(table: pd.DataFrame, with_pes: bool) -> np.ndarray:
+    """Of each allocation over time, energy and on-chip bits; over PEs too where arrays differ, and
+    over the predicted distortion where widths do."""
     objectives = ["seconds", "energy_pj", "onchip_bits", *(["pes"] if with_pes else [])]
     marked = np.zeros(len(table), dtype=bool)
     for _, rows in table.groupby("allocation", sort=False):
-        marked[rows.index] = pareto_front(rows[objectives].to_numpy(dtype=float))
+        costs = rows[[*objectives, "predicted_distortion"]].fillna(0.0)
+        marked[rows.index] = pareto_front(costs.to_numpy(dtype=float))
     return marked
 
 
@@ -399,7 +404,9 @@ def summary_lines(explored: Explored) -> list[str]:
         f"designs, {table['allocation'].nunique()} allocation(s), {int(table['pareto'].sum()):,} "
         f"on Pareto fronts"
     )
-    titles = ["", *(a.short for a in axes), "ms", "mJ", "stall %", "on-chip MiB", "fits"]
+    titles = ["", *(a.short for a in axes), "ms", "mJ", "stall %", "on-chip MiB", "short of"]
+    priced = bool(table["predicted_distortion"].notna().any())
+    titles += ["distortion"] if priced else []
     rows = [titles]
     for what, i in best_rows(table):
         row = table.iloc[i]
@@ -411,7 +418,8 @@ def summary_lines(explored: Explored) -> list[str]:
                 f"{row['energy_pj'] / 1e9:.4g}",
                 f"{100 * row['stall_share']:.1f}",
                 f"{row['onchip_bits'] / 2**23:.4g}",
-                "no" if row["short_of"] else "yes",
+                row["short_of"] or "-",
+                *([_number(row["predicted_distortion"])] if priced else []),
             ]
         )
     lines = [head, *columns(rows)]
@@ -421,6 +429,10 @@ def summary_lines(explored: Explored) -> list[str]:
         f"{name}: no effect on cycles, traffic and energy in this range" for name in explored.idle
     ]
     return lines
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.4g}"
 
 
 def _fit_line(fit: Fit) -> str:

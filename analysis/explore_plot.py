@@ -95,7 +95,7 @@ def draw_curves(figure: Figure, explored: Explored, axis: Axis) -> None:
             ax.plot(rows[axis.name] / unit, rows[column] / size, color=CYCLE[i % len(CYCLE)],
                     linestyle=_LINES[i % len(_LINES)], marker=_MARKERS[i % len(_MARKERS)],
                     markersize=4, label=name)  # fmt: skip
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.06 * max(float(table[column].max()) / size, 1e-9))
         ax.set_ylabel(label)
         _set_axis(ax, axis)
     _mark_knees(panels[0], explored, axis)
@@ -177,16 +177,23 @@ def _map(
     span: tuple[float, float],
 ) -> None:
     """Cells at equal distances, whatever their values; colours alike over all maps of a column."""
+    from matplotlib.patheffects import AbstractPathEffect, withStroke
+
     across, down = sorted(axes, key=lambda axis: -len(axis.values))
     z = rows.pivot_table(index=down.name, columns=across.name, values=column).to_numpy() / size
     ax.grid(visible=False)
     low, high = span
     image = ax.pcolormesh(np.arange(z.shape[1]), np.arange(z.shape[0]), z, shading="nearest",
                           cmap="cividis", vmin=low, vmax=high)  # fmt: skip
-    own = np.linspace(float(z.min()), float(z.max()), 7)[1:-1]
     if min(z.shape) > 1 and z.max() - z.min() > 1e-6 * max(abs(high), 1e-300):
-        lines = ax.contour(z, levels=own, colors="white", linewidths=0.9)
-        ax.clabel(lines, fontsize=7, fmt="%.3g")
+        distinct = np.unique(np.round(z, 12))  # levels where values lie, not where none do
+        between = (distinct[1:] + distinct[:-1]) / 2
+        levels = np.unique(np.quantile(between, (0.05, 0.3, 0.6, 0.95), method="nearest"))
+        lines = ax.contour(z, levels=levels, colors="white", linewidths=0.9)
+        outline: list[AbstractPathEffect] = [withStroke(linewidth=1.8, foreground=BLACK)]
+        lines.set_path_effects(outline)
+        for text in ax.clabel(lines, fontsize=7, fmt="%.3g"):
+            text.set_path_effects(outline)
     for place, axis in (("x", across), ("y", down)):
         values = sorted(axis.scaled())
         step = -(-len(values) // 8)
@@ -215,9 +222,9 @@ def draw_pareto(figure: Figure, explored: Explored) -> None:
             colour, marker = CYCLE[i % len(CYCLE)], _MARKERS[i % len(_MARKERS)]
             ax.scatter(rows["seconds"][~front] / time_size, rows[column][~front] / size, s=12,
                        marker=marker, color=colour, alpha=0.25, linewidths=0)  # fmt: skip
-            ax.scatter(rows["seconds"][front] / time_size, rows[column][front] / size, s=34,
-                       marker=marker, color=colour, edgecolors=BLACK, linewidths=0.7,
-                       label=f"{name}, Pareto front")  # fmt: skip
+            ax.scatter(rows["seconds"][front] / time_size, rows[column][front] / size,
+                       s=64 / (1 + i) + 12, marker=marker, color=colour, edgecolors=BLACK,
+                       linewidths=0.7, label=f"{name}, Pareto front")  # fmt: skip
         ax.set_xlabel(time_label)
         ax.set_ylabel(label)
         if table["seconds"].max() > 8 * table["seconds"].min() > 0:
