@@ -47,6 +47,10 @@ def batch_size(text: str) -> int:
     return _number(text, int, 1, 2**16)
 
 
+def workers(text: str) -> int:
+    return _number(text, int, 1, 256)
+
+
 def pixels(text: str) -> int:
     return _number(text, int, 1, 2**14)
 
@@ -184,6 +188,16 @@ def _measuring(parser: Parser) -> None:
                         help="calibration images (default 96)")  # fmt: skip
     parser.add_argument("--probes", type=positive_int, default=2, metavar="N",
                         help="random vectors an image (default 2)")  # fmt: skip
+    parser.add_argument("--choose", choices=("priced", "energy"),
+                        help="steps and dead zones by the error of the output, priced on a few "
+                        "images, or of the layer's (default: priced where images are left for "
+                        "it; energy with sequential rounding, which searches its own "
+                        "steps)")  # fmt: skip
+    parser.add_argument("--steps", choices=("real", "power_of_two"), default="real",
+                        help="steps of weights (default real)")  # fmt: skip
+    parser.add_argument("--clips", choices=("squared", "priced"), default="squared",
+                        help="ranges of activations by squared or by priced error "
+                        "(default squared)")  # fmt: skip
 
 
 def _least(parser: Parser) -> None:
@@ -335,6 +349,44 @@ def _speedup(parser: Parser) -> None:
     )
 
 
+def _explore(parser: Parser) -> None:
+    _least(parser)
+    parser.add_argument("model", help=f"{MODEL_HELP}, alexnet_paper or vgg16_paper")
+    parser.add_argument("--on", default="tpu_v1", metavar="ACCEL", help="preset or .toml")
+    parser.add_argument("--vary", action="append", required=True, metavar="FIELD=LO:HI:STEP",
+                        help="a number of the accelerator, named as `chipfit accelerators NAME` "
+                        "does or by an end of that: unified_buffer.capacity=4MiB:32MiB:4MiB, "
+                        "bandwidth=10GB/s:80GB/s:x2, clock=0.5GHz,0.7GHz; array.rows,array.cols="
+                        "64:512:x2 varies both alike; may be repeated")  # fmt: skip
+    parser.add_argument("--bits", action="append", metavar="B",
+                        help="an int, a pair such as W4A8, or an allocation file; may be repeated "
+                        "(default 8, without --average)")  # fmt: skip
+    parser.add_argument("--average", action="append", type=average_bits, metavar="BITS",
+                        help="widths allocated at this average of a weight; may be "
+                        "repeated")  # fmt: skip
+    parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
+                        help="average bits of an activation, with --average "
+                        "(default 8)")  # fmt: skip
+    parser.add_argument("--curves", metavar="FILE", help="curves (.npz) for --average (default: "
+                        "those that come along)")  # fmt: skip
+    parser.add_argument("--reallocate", action="store_true",
+                        help="allocate --average anew for every design, so that each layer fits "
+                        "on its chip")  # fmt: skip
+    parser.add_argument("--samples", type=positive_int, metavar="N",
+                        help="draw N designs (Latin hypercube) instead of the full grid, which is "
+                        "of at most three --vary")  # fmt: skip
+    parser.add_argument("--seed", type=natural, default=0, help="of --samples (default 0)")
+    parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
+    parser.add_argument("--workers", type=workers, default=1, metavar="N",
+                        help="processes, for row-stationary arrays (default 1)")  # fmt: skip
+    parser.add_argument("--image-size", type=pixels, metavar="N", help="pixels a side")
+    parser.add_argument("-o", "--output", type=output_folder, metavar="DIR",
+                        help="folder (default runs/explore_MODEL)")  # fmt: skip
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the table; - for standard output"
+    )
+
+
 def _evaluate(parser: Parser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -429,6 +481,7 @@ COMMANDS = {
     "allocate": (_allocate, "bit widths from curves, under a budget"),
     "pareto": (_pareto, "accuracy, size, time and energy over a range of budgets"),
     "speedup": (_speedup, "networks on accelerators, batches and widths, over named baselines"),
+    "explore": (_explore, "buffers, bandwidth and array sizes: many designs of a chip at once"),
     "evaluate": (_evaluate, "accuracy of a network at given widths"),
     "pack": (_pack, "write a quantised network as the bits that a chip would store"),
     "finetune": (_finetune, "recover accuracy at given widths by training on images"),

@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.progress import ProgressBars
@@ -15,6 +16,7 @@ from hwsim.bits import BitWidths
 from hwsim.files import write_atomically
 
 if TYPE_CHECKING:
+    from analysis.explore import Choice
     from analysis.pareto import Evaluate
     from analysis.sources import ImageSets
     from hwsim.accelerator import Accelerator
@@ -114,16 +116,25 @@ def _plot(
 
 
 def _image_sets(options: Namespace, network: Network) -> ImageSets:
+    from analysis.measuring import images_beside
     from analysis.sources import load_image_sets
 
-    fitting = options.rounding_images if options.rounding != "nearest" else 0
-    return load_image_sets(
-        options.model, network, options.images, options.calibration, fitting, options.seed
-    )
+    def load(beside: int) -> ImageSets:
+        return load_image_sets(
+            options.model, network, options.images, options.calibration, beside, options.seed
+        )
+
+    try:
+        return load(images_beside(options))
+    except ValueError:
+        asked = options.choose == "priced" or options.clips == "priced"
+        if options.rounding != "nearest" or asked:
+            raise
+        return load(0)  # no image is left to choose quantisers by, which nobody asked for
 
 
 def curves(options: Namespace) -> None:
-    from analysis.measuring import Announced, measure_curves
+    from analysis.measuring import Announced, Choosing, measure_curves
     from analysis.sources import load_network
     from quant.sweep import STATED_WIDTH
     from quant.sweep_state import partial_path
@@ -146,6 +157,7 @@ def curves(options: Namespace) -> None:
                 granularity=options.granularity,
                 relative_error=options.standard_error,
                 partial=partial,
+                choosing=Choosing.of(options),
             )
     except KeyboardInterrupt as interruption:
         if str(interruption) or not partial.exists():
@@ -315,7 +327,7 @@ def _quantized(
     options: Namespace, network: Network, images: ImageSets, progress: ProgressBars
 ) -> QuantizedNetwork:
     """The network at the widths of --bits, quantised by --curves or by the images."""
-    from analysis.measuring import find_recipe, find_rounder
+    from analysis.measuring import Choosing, find_recipe, find_rounder
     from analysis.study import rounding_of
     from quant.apply import quantize
     from quant.curves import RDCurves
@@ -325,7 +337,9 @@ def _quantized(
     known = RDCurves.load(options.curves) if options.curves else None
     rounding = options.rounding if known is None else rounding_of(known)
     rounder = find_rounder(rounding, network, images, options.seed, progress)
-    source = known or find_recipe(network, images, options.seed, progress)
+    source = known or find_recipe(
+        network, images, options.seed, progress, rounding, Choosing.of(options)
+    )
     return quantize(network, bits, source, rounder=rounder)
 
 
@@ -458,11 +472,110 @@ def _curves_of(options: Namespace) -> dict[str, RDCurves]:
     return found
 
 
+def explore(options: Namespace) -> None:
+    import time
+
+    from analysis import design_space
+    from analysis.explore import explore as run_exploration
+    from analysis.explore import explore_files, summary_lines, to_records
+    from analysis.run import check_folder, write_folder
+    from analysis.sources import load_graph
+
+    accelerator = load_accelerator(options.on)
+    axes = [design_space.parse_axis(accelerator, text) for text in options.vary]
+    paths = [field.path for axis in axes for field in axis.fields]
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise ValueError(f"--vary: {twice} is varied twice; give all its values at once")
+    if options.samples is None:
+        designs = design_space.grid(axes)
+    else:
+        designs = design_space.latin_hypercube(axes, options.samples, options.seed)
+    folder = options.output or f"runs/explore_{options.model.replace(':', '_').replace('/', '_')}"
+    check_folder(folder)
+    _explored_widths(options)
+    graph = load_graph(options.model, options.image_size)
+    began = time.perf_counter()
+    choices = _choices(options, graph)
+    chosen = time.perf_counter()
+    with ProgressBars() as progress:
+        explored = run_exploration(
+            graph,
+            accelerator,
+            axes,
+            designs,
+            choices,
+            batch=options.batch,
+            complete=options.samples is None,
+            workers=options.workers,
+            progress=progress,
+        )
+    seconds = {"allocations": chosen - began, "design points": time.perf_counter() - chosen}
+    recorded = {
+        "model": options.model,
+        "accelerator": options.on,
+        "vary": {axis.name: list(axis.values) for axis in axes},
+        "designs": len(designs),
+        "samples": options.samples,
+        "seed": options.seed,
+        "allocations": [choice.label for choice in choices],
+        "activation_bits": options.activation_bits if options.average else None,
+        "reallocate": options.reallocate,
+        "batch": options.batch,
+    }
+    named = [options.model, options.on, options.curves, *(options.bits or [])]
+    inputs: dict[str, str | None] = {n: n for n in named if n is not None and Path(n).is_file()}
+    write_folder(folder, explore_files(explored, options.argv, recorded, inputs, seconds))
+    lines = [*summary_lines(explored), f"{folder}/pareto.png"]
+    _emit(options.json, to_records(explored.table), lines)
+
+
+def _explored_widths(options: Namespace) -> None:
+    """Refuse what cannot go together before any work; set the default of --bits."""
+    if not options.bits and not options.average:
+        options.bits = ["8"]
+    if options.reallocate and not options.average:
+        raise ValueError("explore: --reallocate allocates --average for every design; give it")
+    for given, name in ((options.bits, "--bits"), (options.average, "--average")):
+        if given and len(set(given)) < len(given):
+            raise ValueError(f"explore: {name} has the same twice: {', '.join(map(str, given))}")
+    for bits in options.bits or []:
+        BitWidths.parse(bits)
+
+
+def _choices(options: Namespace, graph: LayerGraph) -> list[Choice]:
+    """The widths of --bits, then those of --average."""
+    from analysis.explore import Choice, allocator
+
+    choices = []
+    for text in options.bits or []:
+        bits = BitWidths.parse(text)
+        bits.check(graph)
+        label = Path(text).stem if Path(text).is_file() else text
+        choices.append(Choice(f"W{int(text)}A{int(text)}" if text.isdecimal() else label, bits))
+    if options.average:
+        found = _load_curves(options.curves or options.model)
+    for average in options.average or []:
+        least = _least(options, average)
+        choose = allocator(found, graph, average, options.activation_bits, least, options.batch)
+        start = choose(None)
+        start.bits.check(graph)
+        label = f"average {average:g}"
+        if options.reallocate:
+            choices.append(Choice(f"{label}, by design", for_chip=choose))
+        else:
+            choices.append(Choice(label, start.bits, start.predicted_distortion))
+    labels = [choice.label for choice in choices]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"explore: two --bits are called alike: {', '.join(labels)}")
+    return choices
+
+
 def _judge(
     options: Namespace, model: str, known: RDCurves | None
 ) -> tuple[RDCurves, LayerGraph, Evaluate]:
     """Curves, measured unless known, the graph, and what evaluates widths by the same recipe."""
-    from analysis.measuring import find_rounder, measure_curves
+    from analysis.measuring import Choosing, find_rounder, measure_curves
     from analysis.sources import load_network
     from analysis.study import rounding_of
     from quant.apply import quantize
@@ -482,6 +595,7 @@ def _judge(
                 probes=options.probes,
                 seed=options.seed,
                 progress=progress,
+                choosing=Choosing.of(options),
             )
         else:
             found = known
@@ -556,6 +670,7 @@ def finetune(options: Namespace) -> None:
     images, training = tuning.training_sets(options, network)
     with ProgressBars() as progress:
         start = _quantized(options, network, images, progress)
+        tuning.check_steps(start)
         outcome = tuning.tune(options, start, training, schedule, progress)
         data, lines = tuning.tuned(options, start, outcome, images, training, progress)
     _emit(options.json, data, lines)
@@ -667,6 +782,7 @@ def accelerators(options: Namespace) -> None:
 
 
 def run(options: Namespace) -> None:
+    from analysis.measuring import Choosing
     from analysis.run import check_folder, run_files, write_folder
     from analysis.sources import EMBEDDED, load_network
     from analysis.study import Request, run_study
@@ -696,6 +812,7 @@ def run(options: Namespace) -> None:
             seed=options.seed,
             relinearise=options.relinearise,
             progress=progress,
+            choosing=Choosing.of(options),
         )
     recorded = {
         "model": options.model,
@@ -706,8 +823,13 @@ def run(options: Namespace) -> None:
         "batch": options.batch,
         "calibration_images": len(images.calibration),
         "evaluation_images": len(images.evaluation),
-        "rounding_images": 0 if images.fitting is None else len(images.fitting),
+        "rounding_images": 0
+        if images.fitting is None or options.rounding == "nearest"
+        else len(images.fitting),
         "rounding": options.rounding,
+        "choose": options.choose,
+        "steps": options.steps,
+        "clips": options.clips,
         "probes": options.probes,
         "relinearise": options.relinearise,
         "seed": options.seed,

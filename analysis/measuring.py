@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,13 +44,93 @@ class Announced:
         self.inner(task, done, total)
 
 
-def find_recipe(
-    network: Network, images: ImageSets, seed: int, progress: Progress | None = None
-) -> Recipe:
-    """Quantiser parameters from all images that are not for the evaluation."""
-    from quant.calibration import calibrate
+@dataclass(frozen=True)
+class Choosing:
+    """How quantisers are chosen; see quant/choose_quantizers.py.
 
-    return calibrate(network, images.training, seed=seed, progress=progress)
+    weights: their steps and dead zones by "priced" or by "energy", the squared error weighed by
+    input energies. None: priced for nearest and feedback rounding, where it helps; sequential
+    rounding searches its own steps. clips: of activations, by "priced" or "squared" error. steps:
+    "real" or "power_of_two".
+    """
+
+    weights: str | None = None
+    clips: str = "squared"
+    steps: str = "real"
+
+    @classmethod
+    def of(cls, options: Namespace) -> Choosing:
+        return cls(options.choose, options.clips, options.steps)
+
+    def priced(self, rounding: str) -> bool:
+        """Whether the weights' quantisers are priced."""
+        return self.weights == "priced" or (self.weights is None and rounding != "sequential")
+
+    def images(self, rounding: str) -> int:
+        """Images that the choice takes beside those that curves are priced on."""
+        from quant.choose_quantizers import CHOICE_IMAGES, CLIP_IMAGES
+
+        of_weights = CHOICE_IMAGES if self.priced(rounding) else 0
+        return max(of_weights, CLIP_IMAGES if self.clips == "priced" else 0)
+
+
+def images_beside(options: Namespace) -> int:
+    """Images that rounding is fitted on and quantisers are chosen by, beside the calibration's."""
+    if options.rounding != "nearest":
+        return int(options.rounding_images)
+    return Choosing.of(options).images(options.rounding)
+
+
+def find_recipe(
+    network: Network,
+    images: ImageSets,
+    seed: int,
+    progress: Progress | None = None,
+    rounding: str = "sequential",
+    choosing: Choosing | None = None,
+) -> Recipe:
+    """Quantiser parameters from all images that are not for the evaluation.
+
+    Choices by price look at the first of `images.fitting`. Raises ValueError if there are none.
+    """
+    from quant.calibration import calibrate
+    from quant.choose_quantizers import (
+        CHOICE_IMAGES,
+        CLIP_IMAGES,
+        choose_quantizers,
+        to_powers_of_two,
+    )
+
+    choosing = choosing or Choosing()
+    recipe = calibrate(network, images.training, seed=seed, progress=progress)
+    beside = images.fitting
+    if choosing.steps == "power_of_two":
+        recipe = to_powers_of_two(recipe)
+    asked = choosing.weights == "priced" or choosing.clips == "priced"
+    if not choosing.images(rounding) or (beside is None and not asked):
+        return recipe
+    if beside is None:
+        raise ValueError(
+            "quantisers: choosing them by price needs images beside those of the calibration; "
+            "lower --calibration, or give --choose energy and --clips squared"
+        )
+    if choosing.priced(rounding):
+        recipe = choose_quantizers(
+            network,
+            recipe,
+            beside.take(slice(0, CHOICE_IMAGES)),
+            seed=seed + 1,  # other probes than the curves'
+            steps=choosing.steps,
+            dead_zones=None if rounding == "nearest" else (),
+            activations=False,
+            progress=progress,
+        )
+    if choosing.clips == "priced":
+        some = beside.take(slice(0, CLIP_IMAGES))
+        recipe = choose_quantizers(
+            network, recipe, some, seed=seed + 1, weights=False, progress=progress
+        )
+    return recipe
 
 
 def find_rounder(
@@ -72,14 +154,15 @@ def measure_curves(
     granularity: str = "output",
     relative_error: float | None = None,
     partial: Path | None = None,
+    choosing: Choosing | None = None,
 ) -> tuple[RDCurves, Rounder]:
     """Curves of a network under a rounder, and the rounder, for the quantised network to use.
 
-    granularity, relative_error, partial: see `quant.sweep.sweep`.
+    granularity, relative_error, partial: see `quant.sweep.sweep`. choosing: of the quantisers.
     """
     from quant.sweep import sweep
 
-    recipe = find_recipe(network, images, seed, progress)
+    recipe = find_recipe(network, images, seed, progress, rounding, choosing)
     rounder = find_rounder(rounding, network, images, seed, progress)
     curves = sweep(
         network,

@@ -22,6 +22,7 @@ from quant.curves import RDCurves
 from quant.fit import Unfit, fit_caps
 
 if TYPE_CHECKING:
+    from analysis.measuring import Choosing
     from analysis.sources import ImageSets
     from quant.calibration import Progress
     from quant.evaluate import Accuracy
@@ -161,6 +162,7 @@ def run_study(
     seed: int = 0,
     relinearise: int = 0,
     progress: Progress | None = None,
+    choosing: Choosing | None = None,
 ) -> Study:
     """Curves (unless given, with their own rounding), allocations, accuracies and simulations.
 
@@ -181,7 +183,13 @@ def run_study(
     began = time.perf_counter()
     if curves is None:
         curves, rounder = measure_curves(
-            network, images, rounding=rounding, probes=probes, seed=seed, progress=progress
+            network,
+            images,
+            rounding=rounding,
+            probes=probes,
+            seed=seed,
+            progress=progress,
+            choosing=choosing,
         )
     else:
         rounder = find_rounder(rounding_of(curves), network, images, seed, progress)

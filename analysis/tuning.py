@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.measuring import images_beside
 from analysis.sources import ImageSets, has_splits, load_image_sets
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _count(number: object) -> int:
 
 def training_sets(options: Namespace, network: Network) -> tuple[ImageSets, LabelledImages]:
     """The sets that quantise the network as `evaluate` does, and all images that may train it."""
-    fitting = options.rounding_images if options.rounding != "nearest" else 0
+    fitting = images_beside(options)
     wanted = EVERY if options.training is None else options.training
     more = max(fitting, wanted - options.calibration, 1)
     sets = load_image_sets(
@@ -89,6 +90,17 @@ def training_sets(options: Namespace, network: Network) -> tuple[ImageSets, Labe
         fitting=sets.training.take(used) if fitting else None,
     )
     return small, sets.training.take(slice(0, min(wanted, len(sets.training))))
+
+
+def check_steps(start: QuantizedNetwork) -> None:
+    """Raises ValueError for steps that are powers of two: training would leave them."""
+    from quant.scales import is_power_of_two
+
+    if all(bool(is_power_of_two(q.step).all()) for q in start.weights.values()):
+        raise ValueError(
+            f"finetune: the steps of {start.network.name!r} are powers of two, and training makes "
+            f"real ones; start from --steps real"
+        )
 
 
 def on_device(network: Network, device: str) -> Network:

@@ -177,7 +177,7 @@ def choose_quantizers(
     seed: int = 1,
     steps: str = "real",
     rounder: Rounder = NEAREST,
-    dead_zones: Sequence[float] = DEAD_ZONES,
+    dead_zones: Sequence[float] | None = None,
     standard_errors: float = STANDARD_ERRORS,
     weights: bool = True,
     activations: bool = True,
@@ -188,10 +188,10 @@ def choose_quantizers(
     images: unlabelled, others than those that the curves are priced on, or the curves look better
     than they are. metric: "logits" or "kl". steps: "real", or "power_of_two" for weights' steps.
     rounder: how weights are rounded; one that feeds errors back looks at no dead zone. dead_zones:
-    those to try beside none. standard_errors: by which a candidate for weights must be better.
-    weights,
-    activations: choose theirs; otherwise they stay (but for steps="power_of_two"). A max pool has
-    the clips of what it reads. Channels without an effect keep what they have.
+    those to try beside none, DEAD_ZONES by default. standard_errors: by which a candidate for
+    weights must be better. weights, activations: choose theirs; otherwise they stay (but for
+    steps="power_of_two"). A max pool has the clips of what it reads. Channels without an effect
+    keep what they have.
 
     Raises ValueError for an unknown metric or kind of steps, and without images or probes. Memory:
     64 bytes a weight, and one image's activations with their gradients.
@@ -207,7 +207,8 @@ def choose_quantizers(
         )
     if steps == "power_of_two":
         recipe = to_powers_of_two(recipe)
-    zones = dict.fromkeys((0.0, *(dead_zones if rounder is NEAREST else ())))
+    wide = DEAD_ZONES if dead_zones is None else dead_zones
+    zones = dict.fromkeys((0.0, *(wide if rounder is NEAREST else ())))
     tried = candidates(STEP_RATIOS if steps == "real" else POWER_RATIOS, zones)
     together = _HELD // probes
     gradients = {
