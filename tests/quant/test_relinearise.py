@@ -112,7 +112,7 @@ def test_a_channel_at_two_bits_is_moved_behind_its_function_from_where_it_is_flo
     network, images, name = digits_network(), digits.calibration(1), "block1.conv1"
     curves = sweep(network, images, probes=1, activations=False)
     pricing = Repricing(network, images, replace(curves, method={**curves.method, "probes": 500}))
-    bits = equal_widths(sweep(network, images, probes=1), 3, 8).bits
+    bits = equal_widths(sweep(network, images, probes=1), 1, 8).bits
     quantized = quantize(network, bits, pricing.recipe)
     weights, _, _ = pricing.around(quantized)
     errors, folded = pricing.errors[name], network.layers[name]
@@ -121,9 +121,9 @@ def test_a_channel_at_two_bits_is_moved_behind_its_function_from_where_it_is_flo
 
     def output(error):
         moved_weight, moved_bias = weight.clone(), bias.clone()
-        moved_weight[channel] += error - errors[channel, 3]
+        moved_weight[channel] += error - errors[channel, 1]
         moved_bias[channel] -= pricing.recipe.mean_shift(
-            folded.layer, (error - errors[channel, 3]).expand_as(weight)
+            folded.layer, (error - errors[channel, 1]).expand_as(weight)
         )[channel]
         seen = {}
         network.run(
