@@ -1,0 +1,178 @@
+"""chipfit speedup: ratios over named baselines, the folder, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis import speedup_report
+from analysis.cli import main
+from analysis.sources import load_graph
+from analysis.speedup import Request, native_widths, speedup_table, time_shares
+from hwsim.accelerator import load_accelerator
+from hwsim.bits import BitWidths
+from hwsim.simulate import simulate
+from quant.compact import load_shipped
+
+ON = ["--on", "tpu_v1", "eyeriss_v1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("speedup") / "out"
+    arguments = ["speedup", "digits", *ON, "--batch", "1", "4", "--bits", "native", "W4A8"]
+    assert main([*arguments, "--baseline", "W8A8", "native", "-o", str(path)]) == 0
+    return path
+
+
+def test_the_folder_holds_the_table_a_figure_a_baseline_and_a_manifest(folder):
+    names = {path.name for path in folder.iterdir()}
+    figures = {f"speedup_over_{b}.{k}" for b in ("W8A8", "native_W16A16") for k in ("svg", "png")}
+    assert names == {"speedup.csv", "speedup.json", "speedup.md", "manifest.json", *figures}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert set(manifest["outputs"]) == names - {"manifest.json"}
+    assert manifest["options"]["baselines"] == ["W8A8", "native"]
+
+
+def test_ratios_are_those_of_two_simulations(folder):
+    table = pd.read_csv(folder / "speedup.csv")
+    row = table[(table["accelerator"] == "eyeriss_v1") & (table["batch"] == 4)
+                & (table["widths"] == "W4A8") & (table["baseline"] == "native W16A16")]  # fmt: skip
+    assert len(row) == 1
+    graph, chip = load_graph("digits"), load_accelerator("eyeriss_v1")
+    before, after = (
+        simulate(graph, chip, bits, 4) for bits in (BitWidths(16, 16), BitWidths(4, 8))
+    )
+    found = row.iloc[0]
+    assert found["speedup"] == pytest.approx(before.cycles / after.cycles)
+    assert found["energy_ratio"] == pytest.approx(before.energy_pj / after.energy_pj)
+    assert found["dram_ratio"] == pytest.approx(before.dram_bits / after.dram_bits)
+    assert found["ceiling"] == pytest.approx(before.cycles / after.compute_cycles)
+    assert found["cycles"] == after.cycles
+    assert found["stall_share"] == pytest.approx(after.stall_cycles / after.cycles)
+    assert (found["weight_bits"], found["activation_bits"]) == (4, 8)
+
+
+def test_every_row_names_its_baseline_which_is_the_first_of_its_block(folder):
+    table = pd.read_csv(folder / "speedup.csv")
+    for (_, _, baseline), block in table.groupby(["accelerator", "batch", "baseline"]):
+        first = block.iloc[0]
+        assert first["widths"] == baseline
+        assert (first["speedup"], first["energy_ratio"], first["dram_ratio"]) == (1, 1, 1)
+    # the TPU's own operands are 8 bits wide, so there a second baseline would say the same again
+    assert set(table[table["accelerator"] == "tpu_v1"]["baseline"]) == {"W8A8"}
+
+
+def test_averages_are_allocated_by_the_curves_and_never_exceed_what_was_asked():
+    graph, chip = load_graph("mobilenet_v2"), load_accelerator("tpu_v1")
+    request = Request((1,), ("4",), averages=(4.0, 3.0), fit=True)
+    curves = {"mobilenet_v2": load_shipped("mobilenet_v2")}
+    rows = {
+        row.widths: row for row in speedup_table({"mobilenet_v2": graph}, [chip], request, curves)
+    }
+    assert 3.99 < rows["average 4"].weight_bits <= 4
+    assert 2.99 < rows["average 3"].weight_bits <= 3
+    assert rows["average 3"].activation_bits <= 8
+    assert rows["average 3"].dram_ratio > rows["average 4"].dram_ratio > 1
+    assert rows["average 4"].source == "allocated by curves of mobilenet_v2"
+    assert rows["W4A4"].source == "equal widths, no allocation"
+
+
+def test_more_workers_make_the_same_table():
+    graphs = {"digits": load_graph("digits")}
+    chips = [load_accelerator(name) for name in ("tpu_v1", "scalesim_google")]
+    request = Request((1, 2), ("2", "native"))
+    alone = speedup_table(graphs, chips, request, {})
+    assert speedup_table(graphs, chips, request, {}, workers=2) == alone
+
+
+@pytest.mark.parametrize("chip", ["tpu_v1", "eyeriss_v1", "scalesim_eyeriss"])
+def test_shares_of_time_add_up_and_the_dram_has_the_stalls(chip):
+    stats = simulate(load_graph("digits"), load_accelerator(chip), BitWidths(8, 8))
+    shares = time_shares(stats)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["DRAM"] == pytest.approx(stats.stall_cycles / stats.cycles)
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+
+
+def test_native_widths_are_those_of_the_array():
+    found = [native_widths(load_accelerator(name)) for name in ("tpu_v1", "eyeriss_v1")]
+    assert [(bits.weights, bits.activations) for bits in found] == [(8, 8), (16, 16)]
+
+
+def test_a_file_may_belong_to_one_of_several_networks(tmp_path, capsys):
+    path = tmp_path / "mine.json"
+    graph = load_graph("digits")
+    weights = {layer.name: 3 for layer in graph.weighted}
+    BitWidths(weights, 8).save(path)
+    common = ["speedup", "digits", "alexnet_paper", "--on", "tpu_v1", "-o", str(tmp_path / "o")]
+    assert main([*common, "--bits", f"digits={path}", "--json", "-"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(r["model"], r["widths"]) for r in rows] == [
+        ("digits", "W8A8"), ("digits", "mine"), ("alexnet_paper", "W8A8"),
+    ]  # fmt: skip
+    assert rows[1]["source"] == "file mine.json"
+    assert main([*common, "--bits", str(path)]) == 2
+    assert "MODEL=FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["digits"], "give --bits or --average"),
+        (["digits", "digits", "--bits", "4"], "the same model twice: digits"),
+        (["digits", "--bits", "4", "--batch", "2", "2"], "the same batch twice: 2"),
+        (["digits", "--bits", "4", "--on", "tpu_v1", "tpu_v1"], "the same accelerator twice"),
+        (["digits", "--bits", "nativ"], "bits 'nativ'"),
+        (["digits", "--bits", "4", "--baseline", "W99A8"], "0..16"),
+        (["digits", "--bits", "resnet=4"], "not among the models"),
+        (["digits", "--bits", "4", "--fit"], "--fit goes with --average"),
+        (["resnet18", "--average", "4"], "there are none of resnet18"),
+        (["digits", "--bits", "4", "--average", "9"], "0..8"),
+        (["digits", "--bits", "4", "--workers", "0"], "at least 1"),
+        (["digits", "--bits", "gone.json"], "gone.json"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(capsys, tmp_path, options, words):
+    out = tmp_path / "out"
+    assert main(["speedup", *options, "-o", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
+    assert not out.exists()
+
+
+def test_the_bandwidth_that_reaches_a_speedup_is_the_highest_that_does():
+    assert speedup_report.reaches([(8.0, 3.6), (4.0, 3.9), (16.0, 3.4)], 3.5) == 8.0
+    assert speedup_report.reaches([(8.0, 3.4), (4.0, 3.45)], 3.5) is None
+
+
+def test_where_bandwidth_is_scarce_a_speedup_nears_the_ratio_of_the_traffic():
+    graph, chip = load_graph("digits"), load_accelerator("tpu_v1")
+    rows = speedup_report.bandwidth_rows(graph, chip, 1.2)
+    found = next(row for row in rows if (row.baseline, row.widths) == ("W8A8", "W2A2"))
+    for factor, speedup in zip(speedup_report.FACTORS, found.speedups, strict=True):
+        slow = speedup_report.slower(chip, factor)
+        assert [d.bandwidth for d in slow.dram] == [d.bandwidth * factor for d in chip.dram]
+        before, after = (simulate(graph, slow, BitWidths(b, b)).cycles for b in (8, 2))
+        assert speedup == pytest.approx(before / after)
+    own = simulate(graph, chip, BitWidths(8, 8)).dram_bits
+    assert max(found.speedups) <= own / simulate(graph, chip, BitWidths(2, 2)).dram_bits
+    assert list(found.speedups) == sorted(found.speedups, reverse=True)
+
+
+def test_the_report_has_the_rows_the_commands_and_the_figures(folder, tmp_path):
+    out = tmp_path / "reports" / "speedup.md"
+    speedup_report.main([str(folder), "-o", str(out)])
+    text = out.read_text()
+    table = pd.read_csv(folder / "speedup.csv")
+    assert text.count("\n| digits |") == len(table)
+    assert "chipfit speedup digits --on tpu_v1 eyeriss_v1" in text
+    assert (out.parent / "figures" / "out_speedup_over_W8A8.png").is_file()
+    best = table[table["accelerator"] == "eyeriss_v1"]["speedup"].max()
+    assert f"{best:.2f}x" in text.split("## The method")[0]
+    with pytest.raises(SystemExit):
+        speedup_report.main([str(tmp_path), "-o", str(out)])
