@@ -35,7 +35,9 @@ reports: $(STAMP)
 		--batch 1 4 16 --bits 4 2 --average 4 3 2 --fit --baseline W8A8 --workers 2 -o runs/speedup_systolic
 	$(BIN)/chipfit speedup resnet18 resnet34 resnet50 mobilenet_v2 --on eyeriss_v1 scalesim_eyeriss \
 		--batch 1 --bits 4 2 --average 4 3 2 --fit --baseline W8A8 native --workers 3 -o runs/speedup_eyeriss
-	$(BIN)/python -m analysis.speedup_report runs/speedup_systolic runs/speedup_eyeriss
+	$(BIN)/chipfit speedup resnet18 resnet34 resnet50 mobilenet_v2 --on eyeriss_v1 \
+		--batch 4 16 --bits 4 2 --average 4 --baseline W8A8 native --workers 3 -o runs/speedup_batches
+	$(BIN)/python -m analysis.speedup_report runs/speedup_systolic runs/speedup_eyeriss runs/speedup_batches
 
 # torch is pinned in constraints.txt: unpinned, pip resolves the CUDA build of several gigabytes
 $(STAMP): pyproject.toml constraints.txt

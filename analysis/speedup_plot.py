@@ -44,7 +44,11 @@ def draw_speedup_grid(figure: Figure, rows: Sequence[SpeedupRow]) -> None:
                     for row in bars
                     if (row.model, row.accelerator, row.widths) == (model, chip, label)
                 }
-                at = [batches.index(batch) - _GROUP / 2 + (i + 0.5) * width for batch in found]
+                at = []
+                for batch in found:  # the bars that a batch has stand around its tick
+                    there = [name for name in labels if name in blocks[model, chip, batch]]
+                    step = there.index(label) - (len(there) - 1) / 2
+                    at.append(batches.index(batch) + step * width)
                 drawn = ax.bar(at, list(found.values()), width, color=CYCLE[i % len(CYCLE)],
                                hatch=_HATCHES[i % len(_HATCHES)], edgecolor="white",
                                linewidth=0.4)  # fmt: skip

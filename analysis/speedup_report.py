@@ -129,21 +129,31 @@ def headline_lines(rows: Sequence[SpeedupRow]) -> list[str]:
             if not over:
                 continue
             best = max(over, key=lambda r: r.speedup)
-            reached = "reached" if best.speedup >= target else "not reached"
-            possible = best.ceiling >= target
-            stop = (
-                "with a faster DRAM it would be"
-                if possible
-                else f"no bandwidth helps: without any wait for DRAM it is {best.ceiling:.2f}x"
+            base = next(r for r in found if (r.batch, r.widths, r.baseline)
+                        == (best.batch, baseline, baseline))  # fmt: skip
+            widths = max(base.weight_bits / best.weight_bits,
+                         base.activation_bits / best.activation_bits)  # fmt: skip
+            text = (
+                f"- {model} on {chip}, {target:g}x: "
+                f"{'reached' if best.speedup >= target else 'not reached'} over {baseline}. The "
+                f"best of the table is {best.speedup:.2f}x, {best.widths} at batch {best.batch}; "
+                f"{100 * base.stall_share:.0f} % of the baseline's cycles wait for DRAM, "
+                f"{100 * best.stall_share:.0f} % of these. Without any wait it would be "
+                f"{best.ceiling:.2f}x{'' if best.ceiling >= target else ', so a faster DRAM would not reach it'};"
+                f" most of its cycles ({100 * best.bound_share:.0f} %) go to: {best.bound_by}. "
+                f"Traffic falls {best.dram_ratio:.2f}x"
             )
-            if best.speedup >= target:
-                stop = f"without any wait for DRAM it would be {best.ceiling:.2f}x"
-            lines.append(
-                f"- {model} on {chip}, {target:g}x: {reached} over {baseline}. The best of the "
-                f"table is {best.speedup:.2f}x, {best.widths} at batch {best.batch}; {stop}. "
-                f"{100 * best.stall_share:.0f} % of its cycles wait for DRAM, and most "
-                f"({100 * best.bound_share:.0f} %) go to: {best.bound_by}."
-            )
+            if best.dram_ratio > 1.02 * widths:
+                text += (
+                    f", more than the widths by themselves ({widths:.2f}x): tensors that spill in "
+                    f"the baseline stay on chip"
+                )
+            each = {
+                label: max((r for r in over if r.widths == label), key=lambda r: r.speedup)
+                for label in dict.fromkeys(r.widths for r in over)
+            }
+            parts = (f"{w} {r.speedup:.2f}x (batch {r.batch})" for w, r in each.items())
+            lines.append(f"{text}. The best of each: {', '.join(parts)}.")
     return lines
 
 
@@ -179,10 +189,11 @@ def report(
         "Speedup, energy and DRAM are the baseline's cycles, energy and traffic over those of the",
         "row, on the same accelerator and batch, so that more is better. The ceiling is the",
         "speedup if the row never waited for DRAM: the floor that compute, shift and ports set.",
-        "Widths below the table come from where it says. The ResNets have equal widths, as no",
+        "Where widths come from stands below the table. The ResNets have equal widths, as no",
         "curves of theirs come along; averages of mobilenet_v2 are allocated per channel by the",
         "curves that do, activations 8 bits on average, `fits` also with every layer inside the",
-        "memories that are to hold it. Equal widths of 4 and 2 bits say what the chip would gain,",
+        "memories that are to hold it (left out where that changes nothing, as is a native width",
+        "that is W8A8). Equal widths of 4 and 2 bits say what the chip would gain,",
         "not that the network would survive them: for accuracy see",
         "[real_networks.md](real_networks.md). Networks and accelerators are those of the package;",
         "no weights are read.",
@@ -204,8 +215,9 @@ def report(
         "### At which bandwidth",
         "",
         "Batch 1; the bandwidth of all DRAM channels of the chip multiplied by the same factor.",
-        "A chip that only waits for DRAM gains the ratio of the traffic, which bounds every",
-        "speedup that narrow operands can have with multipliers of fixed width.",
+        "Where a chip only waits for DRAM, both for the baseline and for the narrower widths, the",
+        "speedup is the ratio of the traffic; with more bandwidth it falls towards 1, as multipliers of",
+        "fixed width gain nothing from narrow operands.",
         "",
         *bandwidth_lines(bandwidths),
         "",
