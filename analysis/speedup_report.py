@@ -133,13 +133,14 @@ def headline_lines(rows: Sequence[SpeedupRow]) -> list[str]:
                         == (best.batch, baseline, baseline))  # fmt: skip
             widths = max(base.weight_bits / best.weight_bits,
                          base.activation_bits / best.activation_bits)  # fmt: skip
+            short = "" if best.ceiling >= target else ", so a faster DRAM would not reach it"
             text = (
                 f"- {model} on {chip}, {target:g}x: "
                 f"{'reached' if best.speedup >= target else 'not reached'} over {baseline}. The "
                 f"best of the table is {best.speedup:.2f}x, {best.widths} at batch {best.batch}; "
                 f"{100 * base.stall_share:.0f} % of the baseline's cycles wait for DRAM, "
                 f"{100 * best.stall_share:.0f} % of these. Without any wait it would be "
-                f"{best.ceiling:.2f}x{'' if best.ceiling >= target else ', so a faster DRAM would not reach it'};"
+                f"{best.ceiling:.2f}x{short};"
                 f" most of its cycles ({100 * best.bound_share:.0f} %) go to: {best.bound_by}. "
                 f"Traffic falls {best.dram_ratio:.2f}x"
             )
@@ -216,8 +217,8 @@ def report(
         "",
         "Batch 1; the bandwidth of all DRAM channels of the chip multiplied by the same factor.",
         "Where a chip only waits for DRAM, both for the baseline and for the narrower widths, the",
-        "speedup is the ratio of the traffic; with more bandwidth it falls towards 1, as multipliers of",
-        "fixed width gain nothing from narrow operands.",
+        "speedup is the ratio of the traffic; with more bandwidth it falls towards 1, as",
+        "multipliers of fixed width gain nothing from narrow operands.",
         "",
         *bandwidth_lines(bandwidths),
         "",
