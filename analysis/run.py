@@ -56,10 +56,10 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     """Raise ValueError unless a run may write `folder`: it is absent, empty, or an earlier run."""
     target = Path(folder)
     if target.exists() and not target.is_dir():
-        raise ValueError(f"{target}: is a file; give a folder for the run with -o")
+        raise ValueError(f"{target}: is a file; give the name of a folder")
     if target.is_dir() and any(target.iterdir()) and not (target / MARK).is_file():
         raise ValueError(
-            f"{target}: is not empty and not an earlier run (it has no {MARK}); give another -o"
+            f"{target}: is not empty and not an earlier run (it has no {MARK}); give another folder"
         )
 
 

@@ -273,7 +273,9 @@ class Accelerator:
         for memory in sorted(self.memory, key=lambda m: operand == "weights" and m.keeps_weights):
             if operand in memory.holds:
                 return memory
-        raise ValueError(f"accelerator {self.name!r}: no memory holds {operand}")
+        raise ValueError(
+            f"accelerator {self.name!r}: no memory holds {operand}; name it in the holds of one"
+        )
 
     @property
     def weight_store(self) -> Memory | None:

@@ -91,6 +91,12 @@ def test_more_bandwidth_is_never_slower_and_moves_the_same(
 @law
 @given(data=st.data(), factor=st.integers(2, 5))
 def test_a_larger_buffer_never_moves_more(simulator: str, data: st.DataObject, factor: int) -> None:
+    """Reads and writes together. Reads alone can rise: what stays on chip is chosen for the least
+    sum, and with more room a tensor that several layers read may give way to others whose writes
+    and reads add up to more. No choice of the least sum avoids that, so it is no matter of ties;
+    of 235 steps between buffers of 32 KiB to 4 MiB under five networks of torchvision on tpu_v1,
+    reads rose in two, both of GoogLeNet, by at most 2.5 %.
+    """
     case = data.draw(cases(simulator))
     roomy = replace(
         case.accelerator, memory=tuple(larger(m, factor) for m in case.accelerator.memory)
