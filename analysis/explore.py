@@ -21,15 +21,15 @@ from hwsim.accelerator import Accelerator, RowStationaryArray
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
 from hwsim.many import simulate_many
-from quant.allocate import allocate
-from quant.budget import Budget, Kind
+from quant.allocation.allocate import allocate
+from quant.allocation.budget import Budget, Kind
+from quant.allocation.fit import fit_caps
 from quant.curves import RDCurves
-from quant.fit import fit_caps
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from quant.allocation import Allocation
+    from quant.allocation.allocation import Allocation
     from quant.calibration import Progress
 
 KNEE = 0.05  # time that a channel may cost over one without limit: the knee of its bandwidth

@@ -17,15 +17,15 @@ from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
 from hwsim.simulate import simulate
-from quant.allocate import allocate, equal_widths, per_layer
-from quant.allocation import Allocation
-from quant.budget import Budget, InfeasibleBudget
+from quant.allocation.allocate import allocate, equal_widths, per_layer
+from quant.allocation.allocation import Allocation
+from quant.allocation.budget import Budget, InfeasibleBudget
 from quant.curves import RDCurves
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from quant.evaluate import Accuracy
+    from quant.accuracy import Accuracy
 
 METHODS = ("per channel", "per layer", "equal widths")
 Evaluate = Callable[[BitWidths], "Accuracy"]

@@ -178,9 +178,9 @@ def allocated(
     """The averages that were asked for: free ones, and with `fit` those that keep the layers'
     operands in the memories that are to hold them, where the accelerator has such memories."""
     from analysis.study import input_widths, least_widths, width_range
-    from quant.allocate import allocate
-    from quant.budget import Budget
-    from quant.fit import fit_caps
+    from quant.allocation.allocate import allocate
+    from quant.allocation.budget import Budget
+    from quant.allocation.fit import fit_caps
 
     fixed = input_widths(graph)
     source = f"allocated by curves of {curves.network}"
@@ -216,7 +216,7 @@ def speedup_table(
     baseline itself is the first row of each block; widths equal to some earlier ones of the block
     are left out. progress: called with (blocks done, of how many). workers: processes that share
     the blocks (joblib). Raises ValueError as `check_request`, `parse_widths` and
-    `quant.allocate.allocate` do.
+    `quant.allocation.allocate.allocate` do.
     """
     check_request(request, list(graphs), curves)
     blocks = [

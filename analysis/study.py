@@ -15,17 +15,17 @@ from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
 from hwsim.simulate import simulate
 from hwsim.stats import NetworkStats
-from quant.allocate import allocate, equal_widths, per_layer
-from quant.allocation import Allocation
-from quant.budget import Budget, Cap, InfeasibleBudget, Kind
+from quant.allocation.allocate import allocate, equal_widths, per_layer
+from quant.allocation.allocation import Allocation
+from quant.allocation.budget import Budget, Cap, InfeasibleBudget, Kind
+from quant.allocation.fit import Unfit, fit_caps
 from quant.curves import RDCurves
-from quant.fit import Unfit, fit_caps
 
 if TYPE_CHECKING:
     from analysis.measuring import Choosing
     from analysis.sources import ImageSets
+    from quant.accuracy import Accuracy
     from quant.calibration import Progress
-    from quant.evaluate import Accuracy
     from quant.network import Network
 
 BASELINE = "W8A8"
@@ -172,8 +172,8 @@ def run_study(
     accelerators that do not suit the network.
     """
     from analysis.measuring import find_rounder, measure_curves
+    from quant.accuracy import evaluate
     from quant.apply import quantize
-    from quant.evaluate import evaluate
 
     seconds: dict[str, float] = {}
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from quant.apply import QuantizedNetwork
     from quant.calibration import Progress
     from quant.codes import PackedSize
-    from quant.finetune import Finetuned, Schedule
     from quant.images import LabelledImages
     from quant.network import Network
+    from quant.recovery.finetune import Finetuned, Schedule
 
 EVERY = 10**9  # as a number of images: all that may be used
 
@@ -129,9 +129,9 @@ def tune(
 
     Raises ValueError if there is a checkpoint already and --resume was not given, or the reverse.
     """
-    from quant.checkpoint import fingerprint, load_checkpoint, save_checkpoint
-    from quant.finetune import finetune
-    from quant.student import Student
+    from quant.recovery.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+    from quant.recovery.finetune import finetune
+    from quant.recovery.student import Student
 
     path = check_checkpoint(options)
     network = on_device(start.network, options.device)
@@ -169,7 +169,7 @@ def check_checkpoint(options: Namespace) -> Path:
 
 
 def schedule(options: Namespace) -> Schedule:
-    from quant.finetune import Schedule
+    from quant.recovery.finetune import Schedule
 
     return Schedule(
         epochs=options.epochs, rate=options.lr, batch=options.batch, loss=options.loss,
@@ -198,9 +198,9 @@ def tuned(
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Judge and write the outcome of `tune`; what to say of it, as data and as lines."""
+    from quant.accuracy import evaluate
     from quant.codes import save_packed
-    from quant.evaluate import evaluate
-    from quant.finetune import history_json
+    from quant.recovery.finetune import history_json
 
     network = start.network
     floating, before, after = (

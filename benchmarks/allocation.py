@@ -19,8 +19,8 @@ import time
 
 import numpy as np
 
-from quant.allocate import allocate
-from quant.budget import Budget, Cap
+from quant.allocation.allocate import allocate
+from quant.allocation.budget import Budget, Cap
 from quant.curves import LayerCurve, RDCurves
 
 LAYERS = 50

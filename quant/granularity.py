@@ -1,18 +1,18 @@
 """Coarser than a channel: groups of output channels that share one width.
 
 A group's curve is the sum of its channels' curves, as the curves are additive anyway, so nothing
-is measured anew; `quant.allocate.per_layer` is the coarsest case.
+is measured anew; `quant.allocation.allocate.per_layer` is the coarsest case.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from quant.allocate import solve, to_allocation
-from quant.allocation import Allocation
-from quant.budget import Budget
+from quant.allocation.allocate import solve, to_allocation
+from quant.allocation.allocation import Allocation
+from quant.allocation.budget import Budget
+from quant.allocation.problem import Problem, build, check_feasible
 from quant.curves import LayerCurve, RDCurves
-from quant.problem import Problem, build, check_feasible
 
 
 def group_size(channels: int, most: int) -> int:

@@ -41,7 +41,7 @@ import torch
 from torch import Tensor
 
 from hwsim.bits import BitWidths
-from quant.allocation import Allocation
+from quant.allocation.allocation import Allocation
 from quant.apply import QuantizedNetwork, quantize
 from quant.calibration import Progress, Recipe, one_by_one
 from quant.curves import WIDTHS, LayerCurve, RDCurves, TensorCurve

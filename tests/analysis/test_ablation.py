@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis import ablation
-from analysis.ablation import Part, main, widths_of
+from analysis.reports import ablation
+from analysis.reports.ablation import Part, main, widths_of
 from analysis.sources import load_graph
 from quant.curves import LayerCurve, RDCurves, TensorCurve
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.cli import COMMANDS, main
+from analysis.cli import main
+from analysis.commands import SUMMARIES
 
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "networkx", "numpy", "scipy", "tqdm")
 
@@ -33,7 +34,7 @@ def test_help_imports_nothing_heavy(arguments):
     assert done.stdout.rstrip().endswith("heavy: [] 0")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", SUMMARIES)
 def test_every_command_has_help(capsys, command):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0

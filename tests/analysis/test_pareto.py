@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.cli import bits_range, main
+from analysis.cli import main
+from analysis.options import bits_range
 from analysis.pareto import choose_points, pareto_table
 from analysis.sources import load_graph
 from hwsim.accelerator import load_accelerator

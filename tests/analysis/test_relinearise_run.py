@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from analysis import ablation
-from analysis.ablation import Part
 from analysis.cli import main
-from quant.allocation import Allocation
+from analysis.reports import ablation
+from analysis.reports.ablation import Part
+from quant.allocation.allocation import Allocation
 from quant.curves import RDCurves
 
 

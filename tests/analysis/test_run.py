@@ -15,7 +15,7 @@ import pytest
 from analysis.cli import main
 from analysis.run import write_folder
 from hwsim.bits import BitWidths
-from quant.allocation import Allocation
+from quant.allocation.allocation import Allocation
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from analysis.cli import main
-from analysis.memory_and_energy import main as report_main
+from analysis.reports.memory_and_energy import main as report_main
 from analysis.sources import load_graph
 from hwsim import BitWidths, load_accelerator, simulate
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import speedup_report
 from analysis.cli import main
+from analysis.reports import speedup as speedup_report
 from analysis.sources import load_graph
 from analysis.speedup import Request, native_widths, speedup_table, time_shares
 from hwsim.accelerator import load_accelerator

@@ -72,7 +72,7 @@ def test_an_interrupted_run_goes_on_to_the_same_file(capsys, tmp_path, monkeypat
     train = ["finetune", "digits", *TRAIN]
     assert run(capsys, *train, "-o", whole)[0] == 0
 
-    from quant import checkpoint
+    from quant.recovery import checkpoint
 
     saved = checkpoint.save_checkpoint
 

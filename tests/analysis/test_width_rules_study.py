@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from graphs import perceptron
 
-from analysis.width_rules_study import RULES, mixed_widths, report, smaller, study, with_rule
+from analysis.reports.width_rules import RULES, mixed_widths, report, smaller, study, with_rule
 from hwsim import load_accelerator, simulate
 
 

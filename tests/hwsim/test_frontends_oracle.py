@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.models_table import ModelRow, model_row, models_table
+from analysis.reports.torchvision_models import ModelRow, model_row, models_table
 from hwsim.frontends.models import model_names
 
 DEFAULT = (  # one of each family, as far as time allows; the rest are marked slow
@@ -35,7 +35,7 @@ def test_position_bias_of_swin_v2_by_hand() -> None:
     # 15 x 15 relative positions of an 8 x 8 window; 2 -> 512 -> heads; depths 2, 2, 6, 2 with
     # 3, 6, 12 and 24 heads
     hidden, heads = 12 * 2 * 512, (2 * 3 + 2 * 6 + 6 * 12 + 2 * 24) * 512
-    from analysis.models_table import _position_bias_macs
+    from analysis.reports.torchvision_models import _position_bias_macs
     from hwsim.frontends.models import build
 
     assert _position_bias_macs(build("swin_v2_t")) == 15 * 15 * (hidden + heads)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from row_stationary_cases import Case, cases, small_accelerators, small_shapes
 
-from analysis.eyeriss_validation import (
+from analysis.reports.eyeriss_validation import (
     ALEXNET_CHIP,
     ALEXNET_PASSES,
     VGG16_CHIP,

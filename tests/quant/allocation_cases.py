@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 
 from hwsim.graph import LayerGraph
-from quant.allocation import Allocation
-from quant.budget import Budget, Cap
+from quant.allocation.allocation import Allocation
+from quant.allocation.budget import Budget, Cap
+from quant.allocation.problem import Problem, build
 from quant.curves import LayerCurve, RDCurves, TensorCurve
-from quant.problem import Problem, build
 
 
 def convex_curves(

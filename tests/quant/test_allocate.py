@@ -11,10 +11,10 @@ from allocation_cases import best_of_all, convex_curves, small_budget, small_cur
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.allocate import allocate, equal_widths, per_layer
-from quant.budget import Budget, Cap, InfeasibleBudget
+from quant.allocation.allocate import allocate, equal_widths, per_layer
+from quant.allocation.budget import Budget, Cap, InfeasibleBudget
+from quant.allocation.problem import build
 from quant.curves import LayerCurve, RDCurves, TensorCurve
-from quant.problem import build
 
 seeds = st.integers(0, 2**32 - 1)
 

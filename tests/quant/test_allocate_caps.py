@@ -11,15 +11,15 @@ from allocation_cases import convex_curves, small_budget, small_curves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant import slopes
-from quant.allocate import allocate
-from quant.budget import Budget, Cap
+from quant.allocation import slopes
+from quant.allocation.allocate import allocate
+from quant.allocation.budget import Budget, Cap
+from quant.allocation.exchange import exchange
+from quant.allocation.fill import take_ties
+from quant.allocation.multipliers import components, find_prices, is_nested
+from quant.allocation.problem import build
+from quant.allocation.slopes import critical_slope, critical_slope_by_sorting
 from quant.curves import LayerCurve, RDCurves, TensorCurve
-from quant.exchange import exchange
-from quant.fill import take_ties
-from quant.multipliers import components, find_prices, is_nested
-from quant.problem import build
-from quant.slopes import critical_slope, critical_slope_by_sorting
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -214,7 +214,7 @@ def test_a_pair_of_changes_gets_where_no_single_change_does(
     two = np.array([np.inf, 9, 9, 9, 2, 2, 2, 2, 2.0])
     curves = RDCurves("n", (), (TensorCurve("one", one, 10), TensorCurve("two", two, 10)))
     problem = build(curves, Budget(activation_total_bits=50))
-    monkeypatch.setattr("quant.exchange._KICKS", 0)
+    monkeypatch.setattr("quant.allocation.exchange._KICKS", 0)
     bits = np.array([1, 4], dtype=np.int8)
     exchange(problem, bits, np.zeros(2), np.arange(2), gap=30)
     assert bits.tolist() == [4, 1]

@@ -11,9 +11,9 @@ import pytest
 from allocation_cases import convex_curves
 
 from hwsim.bits import BitWidths
-from quant.allocate import allocate
-from quant.allocation import Allocation
-from quant.budget import Budget
+from quant.allocation.allocate import allocate
+from quant.allocation.allocation import Allocation
+from quant.allocation.budget import Budget
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from allocation_cases import network_curves
 from hwsim.accelerator import load_accelerator
 from hwsim.frontends.models import from_name
 from hwsim.graph import LayerGraph
-from quant.allocate import allocate, per_layer
-from quant.budget import Budget, Cap
+from quant.allocation.allocate import allocate, per_layer
+from quant.allocation.budget import Budget, Cap
+from quant.allocation.fit import fit_caps
+from quant.allocation.large_steps import FEW_ITEMS
 from quant.curves import LayerCurve, RDCurves
-from quant.fit import fit_caps
-from quant.large_steps import FEW_ITEMS
 
 MOST = 1e-4
 NETWORKS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2")

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from allocation_cases import convex_curves
 
-from quant.allocate import allocate
-from quant.budget import Budget, Cap
+from quant.allocation.allocate import allocate
+from quant.allocation.budget import Budget, Cap
+from quant.allocation.multipliers import find_prices
+from quant.allocation.problem import Problem, build
 from quant.curves import RDCurves
-from quant.multipliers import find_prices
-from quant.problem import Problem, build
 
 highspy = pytest.importorskip("highspy")
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hwsim.bits import BitWidths
 from quant import digits
+from quant.accuracy import evaluate
 from quant.apply import quantize
 from quant.calibration import Recipe, calibrate
 from quant.choose_quantizers import (
@@ -24,7 +25,6 @@ from quant.choose_quantizers import (
 )
 from quant.codes import load_packed, save_packed
 from quant.curves import RDCurves
-from quant.evaluate import evaluate
 from quant.packing import pack, unpack
 from quant.quantizer import DeadZoneQuantizer
 from quant.rounding import Feedback

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant.allocate import allocate
-from quant.budget import Budget
+from quant.allocation.allocate import allocate
+from quant.allocation.budget import Budget
 from quant.compact import (
     PRECISION,
     decode,

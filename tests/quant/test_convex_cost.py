@@ -10,10 +10,10 @@ from allocation_cases import convex_curves, small_budget, small_curves
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant.budget import Budget
-from quant.convex_cost import ConvexCost, CostLimit, touched_by_lines
-from quant.multipliers import find_prices
-from quant.problem import Problem, build
+from quant.allocation.budget import Budget
+from quant.allocation.convex_cost import ConvexCost, CostLimit, touched_by_lines
+from quant.allocation.multipliers import find_prices
+from quant.allocation.problem import Problem, build
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -6,9 +6,9 @@ import torch
 
 from hwsim.bits import BitWidths
 from quant import digits
+from quant.accuracy import evaluate
 from quant.apply import quantize
 from quant.calibration import calibrate
-from quant.evaluate import evaluate
 from tests.quant.nets import digits_network
 
 

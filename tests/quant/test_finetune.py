@@ -8,12 +8,12 @@ import torch
 
 from hwsim.bits import BitWidths
 from quant import digits
+from quant.accuracy import evaluate
 from quant.apply import quantize
 from quant.calibration import calibrate
-from quant.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from quant.codes import load_packed, save_packed
-from quant.evaluate import evaluate
-from quant.finetune import (
+from quant.recovery.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from quant.recovery.finetune import (
     Schedule,
     divide,
     finetune,
@@ -22,7 +22,7 @@ from quant.finetune import (
     logit_loss,
     moved,
 )
-from quant.student import Student
+from quant.recovery.student import Student
 from tests.quant.nets import digits_network
 
 SHORT = Schedule(epochs=6, rate=0.02, batch=50, shift=1, loss="logits")

@@ -9,7 +9,7 @@ from graphs import residual
 
 from hwsim import load_accelerator
 from hwsim.memory import alive_tensors
-from quant.fit import fit_caps
+from quant.allocation.fit import fit_caps
 
 GRAPH = residual(4, 6)  # tensors of 144 values, layers of 4 channels with 36 weights
 TPU = load_accelerator("tpu_v1")

@@ -10,12 +10,12 @@ from allocation_cases import small_budget, small_curves
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant import frontier
-from quant.budget import Budget, Cap
+from quant.allocation import frontier
+from quant.allocation.budget import Budget, Cap
+from quant.allocation.frontier import search
+from quant.allocation.multipliers import find_prices
+from quant.allocation.problem import Problem, build
 from quant.curves import RDCurves, TensorCurve
-from quant.frontier import search
-from quant.multipliers import find_prices
-from quant.problem import Problem, build
 
 seeds = st.integers(0, 2**32 - 1)
 

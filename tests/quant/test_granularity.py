@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant.allocate import allocate, per_layer
-from quant.budget import Budget
+from quant.allocation.allocate import allocate, per_layer
+from quant.allocation.budget import Budget
 from quant.curves import LayerCurve, RDCurves, TensorCurve
 from quant.granularity import group_size, grouped, per_group
 

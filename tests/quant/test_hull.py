@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant.hull import hull_gains, lower_hull, reference_gains
+from quant.allocation.hull import hull_gains, lower_hull, reference_gains
 
 seeds = st.integers(0, 2**32 - 1)
 

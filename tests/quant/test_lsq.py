@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant.lsq import as_stored, gradient_scale, round_with_step
 from quant.quantizer import ActivationQuantizer, DeadZoneQuantizer
+from quant.recovery.lsq import as_stored, gradient_scale, round_with_step
 from quant.scales import stored_step
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from quant import digits
-from quant.allocate import allocate, equal_widths
+from quant.accuracy import evaluate
+from quant.allocation.allocate import allocate, equal_widths
+from quant.allocation.budget import Budget
 from quant.apply import quantize
-from quant.budget import Budget
 from quant.calibration import calibrate
 from quant.curves import WIDTHS, LayerCurve, RDCurves
-from quant.evaluate import evaluate
 from quant.images import load_images
 from quant.relinearise import (
     Repricing,

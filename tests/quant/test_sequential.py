@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from hwsim.bits import BitWidths
 from quant import digits, sequential
+from quant.accuracy import evaluate
 from quant.apply import quantize
 from quant.calibration import calibrate
-from quant.evaluate import evaluate
 from quant.packing import pack, unpack
 from quant.patches import patches
 from quant.quantizer import DeadZoneQuantizer, weight_steps

@@ -13,11 +13,11 @@ from hwsim.accelerator import load_accelerator
 from hwsim.frontends.models import from_module, from_name
 from hwsim.graph import LayerGraph
 from hwsim.simulate import simulate
-from quant.allocate import allocate
-from quant.budget import Budget, InfeasibleBudget
+from quant.allocation.allocate import allocate
+from quant.allocation.budget import Budget, InfeasibleBudget
+from quant.allocation.target import InfeasibleTarget, Target, Targeted, allocate_within
 from quant.curves import RDCurves
 from quant.digits import build as digits
-from quant.target import InfeasibleTarget, Target, Targeted, allocate_within
 
 WIDTHS = {"weight_widths": tuple(range(2, 9)), "activation_widths": tuple(range(4, 9))}
 BUDGET = Budget(weight_bits=6, activation_bits=8, **WIDTHS)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""The committed files of `reports/`, one module each: `python -m analysis.reports.NAME`."""

@@ -1,0 +1,1 @@
+"""Accuracy given back by training: straight-through estimates, distillation, learned steps."""
