@@ -40,8 +40,9 @@ def run(options: Namespace) -> None:
         layer = graph[options.layer]
     except KeyError as error:
         raise ValueError(error.args[0]) from None
+    second = bits.weights if layer.weighted else bits.activations  # of a product of feature maps
     found = best_mappings(
-        layer, accelerator, bits.weights, bits.activations, options.batch, options.count
+        layer, accelerator, second, bits.activations, options.batch, options.count
     )
     rows = [["mapping", "cycles", "processing", "DRAM kbit", "energy uJ"]]
     data = []

@@ -33,20 +33,25 @@ def best_mappings(
 ) -> list[Found]:
     """The `count` best legal mappings of one layer, best first, with their time and energy.
 
-    weight_bits: one width, or one for each output channel. Feature maps are taken as plain
-    values: a layer alone does not know its zeros. Raises ValueError for a layer without
-    multiply-accumulates, and when no mapping is legal.
+    weight_bits: one width, or one for each output channel; of a product of two feature maps, that
+    of its second operand. Feature maps are taken as plain values: a layer alone does not know its
+    zeros. Raises ValueError for a layer without multiply-accumulates, and when no mapping is legal.
     """
     _array(accelerator)
-    plain = FeatureMap(activation_bits, Fraction(activation_bits), Fraction(activation_bits), 0.0)
-    names = {tensor.name for tensor in layer.inputs} | {layer.name}
     weights: Mapping[str, np.ndarray] | int = (
         weight_bits if isinstance(weight_bits, int) else {layer.name: weight_bits}
     )
     bits = BitWidths(weights, activation_bits)
     shape_of(layer, batch)
-    task = layer_task(layer, accelerator, bits, batch, dict.fromkeys(names, plain))
+    # the first operand last: where one tensor is both, it is what flows through the array
+    stationary = {tensor.name: _plain(int(np.max(weight_bits))) for tensor in layer.inputs[1:]}
+    flowing = dict.fromkeys([layer.name, layer.inputs[0].name], _plain(activation_bits))
+    task = layer_task(layer, accelerator, bits, batch, stationary | flowing)
     return list(searched(task, count))
+
+
+def _plain(bits: int) -> FeatureMap:
+    return FeatureMap(bits, Fraction(bits), Fraction(bits), 0.0)
 
 
 def simulate_network(

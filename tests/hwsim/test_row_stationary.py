@@ -198,6 +198,20 @@ def test_runners_up_come_in_order_and_are_legal() -> None:
     assert not any(problems(item.mapping, task.shape, task.limits()) for item in found)
 
 
+def test_a_products_second_operand_takes_its_own_width_in_the_search() -> None:
+    left, right = Tensor("left", (1, 9, 12), -1), Tensor("right", (1, 12, 9), 1)
+    product_ = Layer("product", "matmul", Matmul(1, 9, 12, 9), (left, right),
+                     Tensor("product", (1, 9, 9), -1))  # fmt: skip
+    inputs = tuple(Layer(t.name, "input", Vector(0), (), t) for t in (left, right))
+    graph = LayerGraph("product", (*inputs, product_), ("product",))
+    small = packed(replace(EYERISS, array=replace(EYERISS.array, filter_spad=8)))
+    bits = BitWidths(16, {"left": 2, "right": 8, "product": 4})
+    found = best_mappings(product_, small, 8, 2, 1, 1)[0]
+    simulated = simulate_network(graph, small, bits).layers[-1]
+    given = simulate_network(graph, small, bits, mappings={"product": found.mapping}).layers[-1]
+    assert given.cycles == simulated.cycles
+
+
 def _task(layer: Layer, batch: int, accelerator: Accelerator = EYERISS) -> LayerTask:
     maps = dict.fromkeys([layer.name, *(tensor.name for tensor in layer.inputs)], PLAIN)
     return layer_task(layer, accelerator, BitWidths(16, 16), batch, maps)
