@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,14 +13,18 @@ from analysis.study import BASELINE, Study, rate_distortion
 from analysis.tables import occupancy_table, speedup_table, width_shares
 from hwsim.accelerator import Accelerator
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @dataclass(frozen=True)
 class StudyFigure:
-    """name: of the file. caption: what it shows, in a sentence or two."""
+    """name: of the file. caption: what it shows, in a sentence or two. table: what is drawn."""
 
     name: str
     title: str
     caption: str
+    table: pd.DataFrame
     svg: bytes
     png: bytes
 
@@ -32,10 +37,10 @@ def study_figures(study: Study) -> list[StudyFigure]:
     return figures
 
 
-def _figure(name: str, title: str, caption: str, draw: partial[None], width: float,
-            height: float) -> StudyFigure:  # fmt: skip
+def _figure(name: str, title: str, caption: str, table: pd.DataFrame, draw: partial[None],
+            width: float, height: float) -> StudyFigure:  # fmt: skip
     svg, png = (plots.render(draw, width, height, kind) for kind in ("svg", "png"))
-    return StudyFigure(name, title, caption, svg, png)
+    return StudyFigure(name, title, caption, table, svg, png)
 
 
 def _rate_distortion(study: Study) -> StudyFigure:
@@ -54,11 +59,13 @@ def _rate_distortion(study: Study) -> StudyFigure:
         "Predicted distortion that the weights cause, over their average width. At the chosen "
         "point every channel gives up its last bit at the same slope, drawn in red."
     )
-    return _figure("rate_distortion", "Rate and distortion", caption, draw, 7, 4.2)
+    return _figure("rate_distortion", "Rate and distortion", caption, points, draw, 7, 4.2)
 
 
 def _channel_curves(study: Study) -> StudyFigure:
     """Channels spread over the sensitivities, each with its curve and its choice."""
+    import pandas as pd
+
     chosen = study.main.allocation
     items = [
         (curve.name, c, curve.values, curve.distortion[c])
@@ -73,11 +80,22 @@ def _channel_curves(study: Study) -> StudyFigure:
         width = int(chosen.bits.weight(graph[name])[channel])
         curves.append((f"{name}[{channel}]", values, distortion, width))
     draw = partial(plots.draw_channel_curves, curves=curves, slope=chosen.weight_slope)
+    table = pd.DataFrame(
+        {
+            "channel": label,
+            "width_bits": bits,
+            "rate_bits": bits * values,
+            "distortion": float(error),
+            "chosen": bits == width,
+        }
+        for label, values, distortion, width in curves
+        for bits, error in enumerate(distortion)
+    )
     caption = (
         "Channels at five ranks of sensitivity. Each takes the point of its curve where the common "
         "slope touches, so sensitive channels get more bits."
     )
-    return _figure("channel_curves", "Curves of single channels", caption, draw, 7, 4.2)
+    return _figure("channel_curves", "Curves of single channels", caption, table, draw, 7, 4.2)
 
 
 def _widths(study: Study) -> StudyFigure:
@@ -86,7 +104,9 @@ def _widths(study: Study) -> StudyFigure:
     draw = partial(plots.draw_width_map, shares=shares, mean_bits=means)
     caption = f"Widths of all channels, layer by layer, for '{study.main.name}'."
     width = plots.layer_width(len(shares))
-    return _figure("widths", "Bits per layer and channel", caption, draw, width, 4.4)
+    table = shares.add_prefix("share_of_width_").assign(mean_bits=means)
+    table = table.rename_axis("layer").reset_index()
+    return _figure("widths", "Bits per layer and channel", caption, table, draw, width, 4.4)
 
 
 def _speedup(study: Study) -> StudyFigure:
@@ -97,10 +117,12 @@ def _speedup(study: Study) -> StudyFigure:
         f"layers."
     )
     height = 1.2 + 0.22 * len(table) * max(2, len(table.columns))
-    return _figure("speedup", "Speedup", caption, draw, 8, height)
+    return _figure("speedup", "Speedup", caption, table.reset_index(), draw, 8, height)
 
 
 def _cycles(study: Study, accelerator: Accelerator) -> StudyFigure:
+    import pandas as pd
+
     frames = {
         variant.name: variant.stats[accelerator.name].to_frame()
         for variant in (study.baseline, study.main)
@@ -116,7 +138,11 @@ def _cycles(study: Study, accelerator: Accelerator) -> StudyFigure:
     )
     name = f"cycles_{accelerator.name}"
     width = plots.layer_width(layers)
-    return _figure(name, f"Cycles per layer, {accelerator.name}", caption, draw, width, 5.2)
+    drawn = ["name", "kind", "cycles", "compute_cycles", "stall_cycles"]
+    table = pd.concat({variant: frame[drawn] for variant, frame in frames.items()})
+    table = table.rename_axis(["variant", None]).reset_index("variant")
+    title = f"Cycles per layer, {accelerator.name}"
+    return _figure(name, title, caption, table, draw, width, 5.2)
 
 
 def _occupancy(study: Study, accelerator: Accelerator) -> StudyFigure:
@@ -131,4 +157,4 @@ def _occupancy(study: Study, accelerator: Accelerator) -> StudyFigure:
     memories = table["memory"].nunique()
     width = plots.layer_width(int(table.groupby("memory").size().max()))
     title = f"On-chip bits, {accelerator.name}"
-    return _figure(name, title, caption, draw, width, 0.6 + 2.6 * memories)
+    return _figure(name, title, caption, table, draw, width, 0.6 + 2.6 * memories)

@@ -37,6 +37,7 @@ def run_files(
     for figure in figures:
         files[f"figures/{figure.name}.svg"] = figure.svg
         files[f"figures/{figure.name}.png"] = figure.png
+        files[f"figures/{figure.name}.csv"] = figure.table.to_csv(index=False).encode()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "curves.npz"
         study.curves.save(path)
