@@ -166,7 +166,7 @@ def load_image_sets(
     if model == EMBEDDED and images is None:
         from quant import digits
 
-        return _divide(digits.train_images(), calibration, fitting, seed, digits.test())
+        return divide_images(digits.train_images(), calibration, fitting, seed, digits.test())
     if images is None:
         raise ValueError(f"model {model!r} needs images: give --images FOLDER or FILE.npz")
     from quant.images import load_images
@@ -177,19 +177,24 @@ def load_image_sets(
             load_images(images, crop, split=split, classes=network.classes)
             for split in ("calib", "eval")
         )
-        return _divide(training, calibration, fitting, seed, evaluation)
+        return divide_images(training, calibration, fitting, seed, evaluation)
     every = load_images(images, crop, classes=network.classes)
-    return _divide(every, calibration, fitting, seed, None)
+    return divide_images(every, calibration, fitting, seed, None)
 
 
-def _divide(
+def divide_images(
     images: LabelledImages,
-    calibration: int,
-    fitting: int,
-    seed: int,
-    evaluation: LabelledImages | None,
+    calibration: int = 96,
+    fitting: int = 400,
+    seed: int = 0,
+    evaluation: LabelledImages | None = None,
 ) -> ImageSets:
-    """Cut a class-balanced random order; what is left is for the evaluation if that is None."""
+    """Cut a class-balanced random order; what is left is for the evaluation if that is None.
+
+    calibration: images that curves are priced on. fitting: up to so many others for rounding. Half
+    of the images at least is kept where there are none for the evaluation. Raises ValueError if
+    there are too few.
+    """
     import numpy as np
 
     from quant.images import balanced_order

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from quant.apply import QuantizedNetwork
 from quant.calibration import Progress
 from quant.images import LabelledImages
+from quant.loaders import Batches, regrouped
 from quant.network import Network
 
 BATCH = 32
@@ -38,10 +39,13 @@ class Accuracy:
 
 
 def _batches(
-    images: Tensor | LabelledImages, labels: Tensor | np.ndarray | None
+    images: Tensor | LabelledImages | Batches, labels: Tensor | np.ndarray | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     if isinstance(images, LabelledImages):
         yield from images.batches(BATCH)
+        return
+    if not isinstance(images, Tensor):
+        yield from regrouped(images, BATCH)
         return
     if labels is None:
         raise ValueError("evaluate: labels are needed beside a tensor of images")
@@ -53,6 +57,14 @@ def _batches(
     yield from zip(images.split(BATCH), labels.split(BATCH), strict=True)
 
 
+def _number(images: Tensor | LabelledImages | Batches) -> int:
+    """How many images there are; 0 where only reading them all would tell."""
+    if isinstance(images, Tensor | LabelledImages):
+        return len(images)
+    dataset = getattr(images, "dataset", None)  # of a DataLoader
+    return len(dataset) if isinstance(dataset, Sized) else 0
+
+
 def _filled(images: Tensor) -> Tensor:
     """The batch made up to BATCH by repeating its last image: one exported program serves all."""
     missing = BATCH - len(images)
@@ -62,21 +74,21 @@ def _filled(images: Tensor) -> Tensor:
 def evaluate(
     float_network: Network,
     quantized: QuantizedNetwork | None,
-    images: Tensor | LabelledImages,
+    images: Tensor | LabelledImages | Batches,
     labels: Tensor | np.ndarray | None = None,
     *,
     progress: Progress | None = None,
 ) -> Accuracy:
     """Accuracy of `quantized` (of the float network itself if None) on all images given.
 
-    images: LabelledImages, or normalised (N, channels, height, width) with labels (N,).
+    images: LabelledImages; a DataLoader of (images, labels), read once; or a tensor (N, channels,
+    height, width) with labels (N,). The latter two are normalised as the network reads them.
     Raises ValueError for missing or misshapen labels, for no images, and for a class that the
     network does not know.
     """
-    if not len(images):
-        raise ValueError("evaluate: there are no images")
     hits1 = hits5 = agreed = count = 0
     distortion = divergence = 0.0
+    total = _number(images)
     for batch, wanted in _batches(images, labels):
         if int(wanted.max()) >= float_network.classes or int(wanted.min()) < 0:
             raise ValueError(
@@ -101,7 +113,9 @@ def evaluate(
         divergence += float((expected.exp() * (expected - got)).sum())
         count += size
         if progress:
-            progress("evaluate", count, len(images))
+            progress("evaluate", count, max(count, total))
+    if not count:
+        raise ValueError("evaluate: there are no images")
     return Accuracy(
         top1=hits1 / count,
         top5=hits5 / count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import ChainMap
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 from torch.nn import functional
 
-from hwsim.frontends.torch_export import capture, export
+from hwsim.frontends.torch_export import capture, export, export_any_batch
 from hwsim.graph import Layer, LayerGraph
 
 AtInput = Callable[[str, Tensor], None]
 AtOutput = Callable[[str, Tensor], Tensor]
 Parameters = Mapping[str, tuple[Tensor, Tensor]]
 Walk = Generator[tuple[str, Tensor], tuple[Tensor, Tensor], Tensor]  # see Network.walk
+
+_log = logging.getLogger(__name__)
 
 _CONVOLUTIONS = ("conv2d", "convolution", "_convolution")
 _PRODUCTS = {"linear": 0, "mm": 0, "matmul": 0, "addmm": 1}  # operation -> position of its input
@@ -88,7 +91,9 @@ class _Plan:
             for node in program.graph.nodes:
                 if node.op == "placeholder":
                     if node.name in held:
-                        self.constants[node] = stored[held[node.name]].detach()
+                        value = stored[held[node.name]].detach()
+                        floating = value.is_floating_point()  # of 16 or 64 bits, perhaps
+                        self.constants[node] = value.to(torch.float32) if floating else value
                     else:
                         self.inputs.append(node)
                 elif node.op == "output":
@@ -119,22 +124,27 @@ class _Plan:
 
 
 class Network:
-    """A module in eval mode, run node by node, with its weighted layers' folded parameters.
+    """A module as in eval mode, run node by node, with its weighted layers' folded parameters.
 
-    module: a trained classifier, one image tensor in and logits (batch, classes) out. input_shape:
-    of one image, (channels, height, width). name: what files and messages call it.
+    module: a trained classifier, one image tensor in and logits (batch, classes) out; it stays in
+    the mode that it is in, and shares its parameters: after more training make the Network anew.
+    Everything computes in float32. input_shape: of one image, (channels, height, width). name:
+    what files and messages call it, by default the module's class.
     graph: its LayerGraph. classes: number of logits. layers: {name: FoldedLayer} of every weighted
     layer, in order.
     Raises ValueError (UnsupportedOperation) for operations that the graph has no model of, and for
     a network with other than one input and one output.
     """
 
-    def __init__(self, module: nn.Module, input_shape: Sequence[int], name: str) -> None:
-        self.module, self.input_shape, self.name = module.eval(), tuple(input_shape), name
+    def __init__(
+        self, module: nn.Module, input_shape: Sequence[int], name: str | None = None
+    ) -> None:
+        name = name or type(module).__name__
+        self.module, self.input_shape, self.name = module, tuple(input_shape), name
         traced = capture(module, (1, *self.input_shape), name)
         self.graph: LayerGraph = traced.graph
         self._joins = traced.joins
-        self._plans = {1: _Plan(traced.program)}
+        self._plans: dict[int | None, _Plan] = {1: _Plan(traced.program)}
         plan = self._plans[1]
         outputs: list[Node] = []
         map_arg(plan.result, outputs.append)
@@ -149,6 +159,10 @@ class Network:
         self._writes = {join.output: layer for layer, join in self._joins.items()}
         self._norms = {join.batch_norm for join in self._joins.values() if join.batch_norm}
         self.layers = {layer.name: self._folded(plan, layer) for layer in self.graph.weighted}
+        weights = sum(folded.weight.numel() for folded in self.layers.values())
+        _log.info(
+            "%s: %d layers, %d with %d weights", name, len(self._joins), len(self.layers), weights
+        )
 
     @cached_property
     def parameters(self) -> Parameters:
@@ -200,10 +214,16 @@ class Network:
             flags = 2
         return [*args[:4], args[4 + flags]]
 
-    def plan(self, batch: int) -> _Plan:
-        """The program at a batch size; exported when first asked for."""
+    def plan(self, batch: int | None) -> _Plan:
+        """The program at a batch size, None for any; exported when first asked for.
+
+        Raises ValueError for a module that cannot be exported for any batch size."""
         if batch not in self._plans:
-            self._plans[batch] = _Plan(export(self.module, (batch, *self.input_shape)))
+            if batch is None:
+                program = export_any_batch(self.module, self.input_shape, self.name)
+            else:
+                program = export(self.module, (batch, *self.input_shape))
+            self._plans[batch] = _Plan(program)
         return self._plans[batch]
 
     def run(
@@ -243,7 +263,8 @@ class Network:
                 f"network {self.name!r}: images must be (batch, "
                 f"{', '.join(map(str, self.input_shape))}), got {tuple(images.shape)}"
             )
-        plan = self.plan(len(images))
+        batch = images.shape[0]
+        plan = self.plan(batch if isinstance(batch, int) else None)  # a symbol while it is traced
         values: dict[Node, Any] = dict(plan.constants)
         for node in [*plan.inputs, *plan.steps]:
             name = self._layer_at.get(node.name)
@@ -319,11 +340,13 @@ class Network:
         values: Mapping[Node, Any],
     ) -> Tensor:
         weight, bias = parameters
+        if weight.shape != shape:  # a view of the same shape would be a step of exported programs
+            weight = weight.view(shape)
         if _operation(node) in _PRODUCTS:
-            return functional.linear(x, weight.view(shape), bias)
+            return functional.linear(x, weight, bias)
         rest = map_arg(node.args[3:], values.__getitem__)
         assert callable(node.target)
-        product: Tensor = node.target(x, weight.view(shape), bias, *rest, **node.kwargs)
+        product: Tensor = node.target(x, weight, bias, *rest, **node.kwargs)
         return product
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ the error of each image's own values.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -30,6 +31,8 @@ from quant.network import AtOutput, FoldedLayer, Network
 from quant.prices import COLUMNS, TensorPrices, WeightPrices
 from quant.quantizer import DeadZoneQuantizer
 from quant.sweep_state import SweepState, fingerprint, standard_error
+
+_log = logging.getLogger(__name__)
 
 GRANULARITIES = ("output", "input")
 STATED_WIDTH = 4  # the middle of 0..8: where the error of the predicted total is asked for
@@ -390,4 +393,9 @@ def sweep(
             f"{state.done} of {len(images)} images are kept in {partial}: the same command goes "
             f"on from there"
         ) from None
+    _log.info(
+        "%s: %d images priced, %s rounding, the total at %d bits known to %.1f %%",
+        network.name, state.done, rounder.name, STATED_WIDTH,
+        100 * state.relative_error("weights")[STATED_WIDTH],
+    )  # fmt: skip
     return passes.curves(state, method, recipe)

@@ -23,7 +23,7 @@ def torchvision_network(name: str, data_dir: Path | None = None) -> Network:
     from hwsim.frontends.torchvision_shim import import_torchvision
 
     torch.manual_seed(0)
-    module = getattr(import_torchvision().models, name)()
+    module = getattr(import_torchvision().models, name)().eval()
     if data_dir is not None:
         load_weights(module, data_dir / "weights" / f"{name}.safetensors")
     return Network(module, (3, 224, 224), name)
@@ -69,6 +69,6 @@ class CifarResNet(nn.Module):
 
 
 def cifar_network(data_dir: Path) -> Network:
-    module = CifarResNet()
+    module = CifarResNet().eval()
     load_weights(module, data_dir / "cifar10" / "cifar_resnet20.safetensors")
     return Network(module, (3, 32, 32), "cifar_resnet20")
