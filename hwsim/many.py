@@ -13,7 +13,7 @@ from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
 from hwsim.simulate import simulate
 from hwsim.stats import NetworkStats
-from hwsim.systolic.many import PointStats, groups, simulate_group
+from hwsim.systolic.many import LayerPoint, PointStats, groups, simulate_group
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +25,8 @@ class ManyStats:
 
     Columns are (points,) arrays for the whole batch, as in `NetworkStats`: integers, energy_pj
     real, fits_on_chip bool. required_bits: {memory: (points,) bits that the neediest layer needs
-    there}, 0 where a point has no such memory. layers: (name, cycles, stall cycles) of each layer
-    in execution order, a tuple for each point; empty unless asked for.
+    there}, 0 where a point has no such memory. layers: of each point what its layers cost, in
+    execution order; empty unless asked for.
     """
 
     network: str
@@ -44,7 +44,7 @@ class ManyStats:
     fits_on_chip: np.ndarray
     residency_gap_bits: np.ndarray
     required_bits: dict[str, np.ndarray]
-    layers: tuple[tuple[tuple[str, int, int], ...], ...] = ()
+    layers: tuple[tuple[LayerPoint, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.accelerators)
@@ -101,34 +101,42 @@ def simulate_many(
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     points: list[PointStats | None] = [None] * len(accelerators)
+    jobs = alike(accelerators)
+    tasks = [(graph, [accelerators[i] for i in job], bits, batch, per_layer) for job in jobs]
+    if workers == 1 or len(tasks) == 1:
+        results = [simulate_alike(*task) for task in tasks]
+    else:
+        import joblib
+
+        call = joblib.delayed(simulate_alike)
+        results = joblib.Parallel(workers, batch_size=1)(call(*task) for task in tasks)
+    for job, result in zip(jobs, results, strict=True):
+        for i, point in zip(job, result, strict=True):
+            points[i] = point
+    found = [point for point in points if point is not None]
+    return many_stats(graph, accelerators, batch, found, per_layer)
+
+
+def alike(accelerators: Sequence[Accelerator]) -> list[list[int]]:
+    """Positions of accelerators that `simulate_alike` takes together: systolic arrays that cut
+    layers alike, then equal row-stationary chips."""
     systolic = [i for i, a in enumerate(accelerators) if isinstance(a.array, SystolicArray)]
     jobs = [[systolic[i] for i in group] for group in groups([accelerators[i] for i in systolic])]
     equal: dict[Accelerator, list[int]] = {}
     for i, accelerator in enumerate(accelerators):
         if isinstance(accelerator.array, RowStationaryArray):
             equal.setdefault(accelerator, []).append(i)
-    jobs += equal.values()
-    tasks = [(graph, [accelerators[i] for i in job], bits, batch, per_layer) for job in jobs]
-    if workers == 1 or len(tasks) == 1:
-        results = [_simulate_job(*task) for task in tasks]
-    else:
-        import joblib
-
-        call = joblib.delayed(_simulate_job)
-        results = joblib.Parallel(workers, batch_size=1)(call(*task) for task in tasks)
-    for job, result in zip(jobs, results, strict=True):
-        for i, point in zip(job, result, strict=True):
-            points[i] = point
-    return _table(graph, accelerators, batch, [p for p in points if p is not None], per_layer)
+    return [*jobs, *equal.values()]
 
 
-def _simulate_job(
+def simulate_alike(
     graph: LayerGraph,
     accelerators: Sequence[Accelerator],
     bits: BitWidths,
     batch: int,
-    per_layer: bool,
+    per_layer: bool = False,
 ) -> list[PointStats]:
+    """Results of the accelerators of one of `alike`, or of some of them, in their order."""
     if isinstance(accelerators[0].array, RowStationaryArray):
         found = _totals(simulate(graph, accelerators[0], bits, batch), per_layer)
         return [found] * len(accelerators)
@@ -145,17 +153,19 @@ def _totals(stats: NetworkStats, per_layer: bool) -> PointStats:
         energy_pj=stats.energy_pj,
         required_bits={n: max(row.required_bits[n] for row in stats.layers) for n in names},
         residency_gap_bits=stats.residency_gap_bits,
-        layers=tuple((x.name, x.cycles, x.stall_cycles) for x in stats.layers if per_layer),
+        layers=tuple(LayerPoint.of(row) for row in stats.layers if per_layer),
     )
 
 
-def _table(
+def many_stats(
     graph: LayerGraph,
     accelerators: Sequence[Accelerator],
     batch: int,
     points: Sequence[PointStats],
-    per_layer: bool,
+    per_layer: bool = False,
 ) -> ManyStats:
+    """The table of points simulated before, one for each accelerator, in their order."""
+
     def column(name: str) -> np.ndarray:
         return np.array([getattr(point, name) for point in points])
 

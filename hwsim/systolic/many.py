@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,9 +19,10 @@ from hwsim.accelerator import Accelerator, SystolicArray
 from hwsim.bits import BitWidths
 from hwsim.dram import Link
 from hwsim.graph import LayerGraph
+from hwsim.stats import LayerStats
 from hwsim.systolic.costs import layer_rows
 from hwsim.systolic.folds import ColumnOrder
-from hwsim.systolic.planner import LayerPlan, Planner, channel_links
+from hwsim.systolic.planner import Planner, channel_links
 from hwsim.systolic.scan import LARGEST
 from hwsim.systolic.simulate import check, column_orders, run
 from hwsim.systolic.steps import StepTable
@@ -32,12 +34,27 @@ SLICE = 128  # points a vector at most
 CELLS = 1 << 21  # steps of a layer times points: 16 MiB for each of a dozen arrays of times
 
 
+class LayerPoint(NamedTuple):
+    """What one layer costs at one design point, for the whole batch; see `stats.LayerStats`."""
+
+    name: str
+    cycles: int
+    stall_cycles: int
+    dram_read_bits: int
+    dram_write_bits: int
+    energy_pj: float
+
+    @classmethod
+    def of(cls, row: LayerStats) -> LayerPoint:
+        return cls(*(getattr(row, name) for name in cls._fields))
+
+
 @dataclass(frozen=True)
 class PointStats:
     """What one design point costs, for the whole batch; see `stats.NetworkStats`.
 
-    required_bits: of each memory, the most that any layer needs. layers: (name, cycles, stall
-    cycles) of each layer in execution order, empty unless asked for.
+    required_bits: of each memory, the most that any layer needs. layers: in execution order,
+    empty unless asked for.
     """
 
     cycles: int
@@ -47,7 +64,7 @@ class PointStats:
     energy_pj: float
     required_bits: dict[str, int]
     residency_gap_bits: int
-    layers: tuple[tuple[str, int, int], ...] = ()
+    layers: tuple[LayerPoint, ...] = ()
 
 
 def groups(accelerators: Sequence[Accelerator]) -> list[list[int]]:
@@ -156,7 +173,9 @@ def _run_program(
 ) -> Iterable[tuple[int, PointStats]]:
     plans = planner.plan_all()
     last = [planner.ends[layer.name] for layer in planner.layers]
-    costs = _count(planner, plans)
+    untimed = [0] * len(plans)
+    rows = list(layer_rows(planner, plans, untimed, untimed))
+    costs = _count(planner, rows)
     free = np.array([run(planner, None)])
     work = _work(planner.tasks, planner)
     vectors = [i for i, pair in enumerate(links) if _latest(work, pair) <= LARGEST]
@@ -186,20 +205,20 @@ def _run_program(
     )
     # the delay behind the free run that no later layer makes good, as in `simulate_network`
     lasting = np.minimum.accumulate((over - free_over)[:, ::-1], axis=1)[:, ::-1]
-    names = [layer.name for layer in planner.layers]
     for done, total, delay in zip(ends.max(axis=1).tolist(), over, lasting, strict=True):
-        layers: tuple[tuple[str, int, int], ...] = ()
+        layers: tuple[LayerPoint, ...] = ()
         if per_layer:
             taken, stalled = (np.diff(t, prepend=0).tolist() for t in (total, delay))
-            layers = tuple(zip(names, taken, stalled, strict=True))
+            layers = tuple(
+                LayerPoint.of(row)._replace(cycles=cycles, stall_cycles=stalls)
+                for row, cycles, stalls in zip(rows, taken, stalled, strict=True)
+            )
         cycles, stalls = int(total[-1]), int(delay[-1])
         yield done, replace(costs, cycles=cycles, stall_cycles=stalls, layers=layers)
 
 
-def _count(planner: Planner, plans: Sequence[LayerPlan]) -> PointStats:
+def _count(planner: Planner, rows: Sequence[LayerStats]) -> PointStats:
     """All that does not depend on time."""
-    nothing = [0] * len(plans)
-    rows = list(layer_rows(planner, plans, nothing, nothing))
     return PointStats(
         cycles=0,
         stall_cycles=0,

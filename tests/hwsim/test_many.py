@@ -31,7 +31,9 @@ def assert_equal_to_one_by_one(graph, points, bits, batch, **options) -> None:
             "utilisation",
         ):  # fmt: skip
             assert getattr(found, name)[i] == getattr(alone, name), (i, name)
-        assert found.layers[i] == tuple((x.name, x.cycles, x.stall_cycles) for x in alone.layers)
+        assert found.layers[i] == tuple(
+            tuple(getattr(row, name) for name in many.LayerPoint._fields) for row in alone.layers
+        )
         needs = {name: column[i] for name, column in found.required_bits.items() if column[i]}
         most = {
             name: max(row.required_bits[name] for row in alone.layers)
