@@ -11,16 +11,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis.design_space import Axis, Design, Value, onchip_bits, show, unlimited, with_values
+from analysis.scale import Ledger, Runner, Task, code_version, key_of
 from analysis.study import input_widths, width_range
-from hwsim.accelerator import Accelerator, RowStationaryArray
+from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
-from hwsim.many import simulate_many
+from hwsim.many import alike, many_stats, simulate_alike
+from hwsim.systolic.many import PointStats
 from quant.allocation.allocate import allocate
 from quant.allocation.budget import Budget, Kind
 from quant.allocation.fit import fit_caps
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from quant.calibration import Progress
 
 KNEE = 0.05  # time that a channel may cost over one without limit: the knee of its bandwidth
-POINTS_A_CALL = 2048  # of `simulate_many`, so that progress shows
+POINTS_A_TASK = 512  # systolic designs simulated together: some tenths of a second
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Explored:
     """table: one row an allocation and design; `pareto` marks the front of each allocation, and
     `short_of` names the memories in which some layer does not fit.
 
-    idle: axes that change neither cycles, traffic nor energy anywhere.
+    idle: axes that change neither cycles, traffic nor energy anywhere. designs: of the axes, in
+    the order in which the table has them, again for every allocation. widths: of every row.
     """
 
     network: str
@@ -88,6 +91,8 @@ class Explored:
     fits: tuple[Fit, ...]
     knees: tuple[Knee, ...]
     idle: tuple[str, ...]
+    designs: tuple[Design, ...]
+    widths: tuple[BitWidths, ...]
 
 
 def allocator(
@@ -125,27 +130,32 @@ def explore(
     choices: Sequence[Choice],
     batch: int = 1,
     complete: bool = True,
-    workers: int = 1,
+    runner: Runner | None = None,
     progress: Progress | None = None,
 ) -> Explored:
     """Simulate every design with every choice of widths, and read off what follows.
 
     complete: whether designs are the full grid; knees, and axes without effect, are told from it
-    only. workers: processes. Raises ValueError for a design that no chip can have, and as
+    only. runner: where designs are simulated, and the ledger that keeps them; by default in this
+    process, and none. Raises ValueError for a design that no chip can have, and as
     `simulate` and `allocate` do.
     """
     import pandas as pd
 
+    if runner is None:
+        runner = Runner(Ledger(None))
     chips = [with_values(accelerator, axes, design) for design in designs]
     frames, knees, fits = [], [], []
+    used: list[BitWidths] = []
     for choice in choices:
         extra = _unlimited_chips(axes, designs, chips) if complete else []
         every = [*chips, *(chip for _, _, chip in extra)]
         widths, distortion = _widths(choice, every, progress)
-        results = _simulate(graph, every, widths, batch, workers, choice.label, progress)
+        results = _simulate(graph, every, widths, batch, runner, choice.label, progress)
         told, rest = results.iloc[: len(chips)], results.iloc[len(chips) :]
         frame = _frame(graph, axes, designs, chips, choice, widths, distortion, told)
         frames.append(frame)
+        used += widths[: len(chips)]
         fits += _fits(accelerator, axes, chips, choice.label, frame)
         limits = [(axis, others) for axis, others, _ in extra]
         knees += _knees(axes, frame, choice.label, limits, rest["cycles"].tolist())
@@ -155,7 +165,16 @@ def explore(
     )
     idle = _idle(table, axes) if complete else ()
     return Explored(
-        graph.name, accelerator, tuple(axes), batch, table, tuple(fits), tuple(knees), idle
+        graph.name,
+        accelerator,
+        tuple(axes),
+        batch,
+        table,
+        tuple(fits),
+        tuple(knees),
+        idle,
+        tuple(designs),
+        tuple(used),
     )
 
 
@@ -187,39 +206,61 @@ def _simulate(
     chips: Sequence[Accelerator],
     widths: Sequence[BitWidths],
     batch: int,
-    workers: int,
+    runner: Runner,
     label: str,
     progress: Progress | None,
 ) -> pd.DataFrame:
     """Rows of `ManyStats.to_frame`, and PEs, in the order of the chips."""
-    import pandas as pd
+    same = key_of("design point", code_version("hwsim"), graph, batch)
+    texts = {id(bits): json.dumps(bits.to_json(), sort_keys=True) for bits in widths}
+    bits_keys = {name: key_of(text) for name, text in texts.items()}
+    keys = [
+        key_of(same, bits_keys[id(bits)], chip) for chip, bits in zip(chips, widths, strict=True)
+    ]
 
-    frames, order, done = [], [], 0
-    for piece in _pieces(chips, widths, workers):
-        stats = simulate_many(graph, [chips[i] for i in piece], widths[piece[0]], batch, workers)
-        frames.append(stats.to_frame().assign(pes=stats.pes))
-        order += piece
-        done += len(piece)
+    def tasks(missing: list[int]) -> Iterator[Task]:
+        for piece in _pieces(chips, widths, missing):
+            arguments = graph, [chips[i] for i in piece], widths[piece[0]], batch
+            yield Task(tuple(piece), arguments)
+
+    def show(done: int, of: int) -> None:
         if progress is not None:
-            progress(f"design points, {label}", done, len(chips))
-    frame = pd.concat(frames, ignore_index=True)
-    frame.index = pd.Index(order)
-    return frame.sort_index()
+            progress(f"design points, {label}", done, of)
+
+    points = [_point(row) for row in runner.results(keys, simulate_rows, tasks, show)]
+    stats = many_stats(graph, chips, batch, points)
+    return stats.to_frame().assign(pes=stats.pes)
+
+
+def simulate_rows(
+    graph: LayerGraph, chips: Sequence[Accelerator], bits: BitWidths, batch: int
+) -> list[list[Any]]:
+    """`simulate_alike` as rows for the ledger: the fields of `PointStats` but the layers."""
+    return [
+        [*(getattr(point, name) for name in _COLUMNS), list(point.required_bits.items())]
+        for point in simulate_alike(graph, chips, bits, batch)
+    ]
+
+
+_COLUMNS = ("cycles", "stall_cycles", "dram_read_bits", "dram_write_bits", "energy_pj",
+            "residency_gap_bits")  # fmt: skip
+
+
+def _point(row: Sequence[Any]) -> PointStats:
+    return PointStats(**dict(zip(_COLUMNS, row, strict=False)), required_bits=dict(row[-1]))
 
 
 def _pieces(
-    chips: Sequence[Accelerator], widths: Sequence[BitWidths], workers: int
+    chips: Sequence[Accelerator], widths: Sequence[BitWidths], positions: Sequence[int]
 ) -> Iterator[list[int]]:
-    """Positions to simulate in one call: of equal widths; systolic ones that share work together,
-    row-stationary ones, which take seconds each, few at a time."""
-    groups: dict[Hashable, list[int]] = {}
-    for i, chip in enumerate(chips):
-        slow = isinstance(chip.array, RowStationaryArray)
-        groups.setdefault((id(widths[i]), None if slow else chip.array), []).append(i)
-    for members in groups.values():
-        slow = isinstance(chips[members[0]].array, RowStationaryArray)
-        size = workers if slow else POINTS_A_CALL
-        yield from (members[start : start + size] for start in range(0, len(members), size))
+    """Positions to simulate in one task: of equal widths, and chips that share work."""
+    by_widths: dict[int, list[int]] = {}
+    for i in positions:
+        by_widths.setdefault(id(widths[i]), []).append(i)
+    for members in by_widths.values():
+        for group in alike([chips[i] for i in members]):
+            for start in range(0, len(group), POINTS_A_TASK):
+                yield [members[i] for i in group[start : start + POINTS_A_TASK]]
 
 
 def _frame(
