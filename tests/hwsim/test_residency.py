@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from residency_cases import held, orders, random_graph, stored
 
+from analysis.fuzz.residency import (
+    best_by_enumeration,
+    cases,
+    check,
+    check_placement,
+    held,
+    orders,
+    problem_of,
+    random_graph,
+)
 from hwsim.graph import Layer, LayerGraph, Tensor, Vector
 from hwsim.liveness import Liveness
-from hwsim.residency import Placement, Problem, least_peak_order, place, usage_bits
+from hwsim.residency import Problem, least_peak_order, place, usage_bits
 
 seeds = st.integers(0, 2**32 - 1)
 percents = st.integers(0, 110)
-
-
-def problem_of(graph: LayerGraph, seed: int, percent: int, in_place: bool = False) -> Problem:
-    """Random sizes and gains, and rooms near a percentage of what all tensors would take; some
-    inputs are dearer to keep than not."""
-    rng = np.random.default_rng(seed)
-    live = Liveness(graph.layers, graph.outputs)
-    size = [int(layer.output.values * rng.integers(0, 4)) for layer in graph]
-    gain = [int(rng.integers(0, 30)) if live.needs[i] else int(rng.integers(-9, 20))
-            for i in range(len(size))]  # fmt: skip
-    full = Problem(live, size, [0] * len(size), gain.__getitem__)
-    capacity = max(usage_bits(full, live.nodes, live.nodes)) * percent // 100
-    room = [max(0, capacity - int(rng.integers(0, 5))) for _ in size]
-    return Problem(live, size, room, gain.__getitem__, in_place)
-
-
-def best_by_enumeration(graph: LayerGraph, problem: Problem) -> tuple[int, int]:
-    """Least extra traffic over all orders and all sets of kept tensors, then least peak."""
-    live = problem.liveness
-    size = dict(zip(live.names, problem.size, strict=True))
-    gain = {name: problem.gain(i) for i, name in enumerate(live.names)}
-    room = dict(zip(live.names, problem.room, strict=True))
-    names = [name for name in live.names if name not in live.views]
-    worth = [name for name in names if gain[name] > 0]
-    best = None
-    for order in orders(graph, live.views):
-        for count in range(len(worth) + 1):
-            for kept in combinations(worth, count):
-                usage = held(graph, live.views, order, set(kept), size, problem.in_place)
-                if all(bits <= room[n] for bits, n in zip(usage, order, strict=True)):
-                    extra = sum(gain[name] for name in worth if name not in kept)
-                    best = min(best or (extra, max(usage)), (extra, max(usage)))
-    assert best is not None
-    return best
 
 
 def beside(first: LayerGraph, second: LayerGraph) -> LayerGraph:
@@ -86,38 +60,9 @@ def test_networks_that_share_nothing_are_placed_one_by_one(seed, percent, in_pla
 
 
 @settings(max_examples=100)
-@given(seed=seeds, count=st.integers(1, 5), percent=percents, in_place=st.booleans())
-def test_no_choice_of_order_and_tensors_moves_less(seed, count, percent, in_place):
-    graph = random_graph(seed, count)
-    problem = problem_of(graph, seed, percent, in_place)
-    found = place(problem)
-    extra, peak = best_by_enumeration(graph, problem)
-    assert (found.extra_bits, found.exact) == (extra, True)
-    worth = {i for i in found.kept if problem.gain(i) > 0}
-    if extra:  # where all is kept, what gains nothing counts in the peak
-        assert max(usage_bits(problem, found.order, worth)) == peak
-    check_placement(graph, problem, found)
-
-
-def check_placement(graph: LayerGraph, problem: Problem, found: Placement) -> None:
-    """Legal order, never over capacity, and the traffic that it claims."""
-    live = problem.liveness
-    names = tuple(live.names[i] for i in found.order)
-    assert sorted(found.order) == sorted(live.nodes)
-    done: set[str] = set()
-    for name in names:
-        for tensor in graph[name].inputs:
-            assert stored(graph, live.views, tensor.name) <= done
-        done.add(name)
-    size = dict(zip(live.names, problem.size, strict=True))
-    kept = {live.names[i] for i in found.kept}
-    usage = held(graph, live.views, names, kept, size, problem.in_place)
-    assert usage == usage_bits(problem, found.order, found.kept)
-    assert all(bits <= problem.room[i] for bits, i in zip(usage, found.order, strict=True))
-    assert found.peak_bits == max(usage)
-    spilled = set(live.nodes) - found.kept
-    assert found.extra_bits == sum(max(0, problem.gain(i)) for i in spilled)
-    assert all(problem.gain(i) >= 0 for i in found.kept)
+@given(case=cases())
+def test_no_choice_of_order_and_tensors_moves_less(case):
+    check(case)
 
 
 @given(seed=seeds, count=st.integers(1, 12), percent=percents, more=percents,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from row_stationary_cases import Case, cases, small_accelerators, small_shapes
 
+from analysis.fuzz.row_stationary import Case, SearchCase, cases, check_search, search_cases
 from analysis.reports.eyeriss_validation import (
     ALEXNET_CHIP,
     ALEXNET_PASSES,
@@ -24,19 +23,14 @@ from analysis.reports.eyeriss_validation import (
 )
 from hwsim.accelerator import Accelerator, load_accelerator
 from hwsim.bits import BitWidths
-from hwsim.dram import Link
 from hwsim.frontends.paper_networks import alexnet_paper
 from hwsim.graph import Conv, Layer, LayerGraph, Linear, Matmul, Tensor, Vector
 from hwsim.row_stationary import RsMapping, best_mappings, load_mappings, simulate_network
 from hwsim.row_stationary.bounds import CycleBound
-from hwsim.row_stationary.limits import limits_for
 from hwsim.row_stationary.mapping import problems
 from hwsim.row_stationary.operands import FeatureMap, feature_maps
-from hwsim.row_stationary.search import even_blocks, filter_blocks, search_mappings
-from hwsim.row_stationary.shape import ConvShape
 from hwsim.row_stationary.task import LayerTask, layer_task
-from hwsim.row_stationary.timing import Timing, layer_timing, pass_cycles
-from hwsim.row_stationary.work import make_work
+from hwsim.row_stationary.timing import pass_cycles
 from hwsim.stats import NetworkStats
 
 EYERISS = load_accelerator("eyeriss_v1")
@@ -119,58 +113,9 @@ def test_a_pass_bound_by_the_psum_port_by_hand() -> None:
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
-@given(
-    shape=small_shapes(largest=3),
-    accelerator=small_accelerators(),
-    widths=st.lists(st.sampled_from([2, 4, 8, 16]), min_size=10, max_size=10),
-    same=st.booleans(),
-    count=st.integers(1, 3),
-    bank_words=st.sampled_from([2, 4, 8, 64]),
-)
-def test_search_finds_what_trying_every_legal_mapping_finds(
-    shape: ConvShape,
-    accelerator: Accelerator,
-    widths: list[int],
-    same: bool,
-    count: int,
-    bank_words: int,
-) -> None:
-    # small banks, so that batch and filters must be split
-    array = replace(accelerator.array, bank_bits=16 * bank_words)
-    accelerator = replace(accelerator, array=array)
-    bits = np.array(widths[: shape.groups * shape.filters]).reshape(shape.groups, shape.filters)
-    bits = np.full_like(bits, bits[0, 0]) if same else bits
-    array = accelerator.array
-    work = make_work(bits, 16, Fraction(19, 3), 36, array.filter_port, 16, array.pack_words, True)
-    limits = limits_for(shape, accelerator, int(bits.max()), 16)
-    link = Link.of(accelerator.dram[0], accelerator.clock)
-
-    def energy(mapping: RsMapping, timing: Timing) -> float:
-        return float(timing.passes)
-
-    even, every = [], []  # the search splits batch and filters evenly: every split is tried here
-    for n, e, p, q, r, t in product(
-        range(1, shape.batch + 1),
-        range(1, shape.ofmap[0] + 1),
-        range(1, shape.filters + 1),
-        range(1, shape.channels + 1),
-        range(1, shape.channels + 1),
-        range(1, shape.filters + 1),
-    ):
-        for m in range(1, shape.filters + 1):
-            mapping = RsMapping(m, n, e, p, q, r, t)
-            if not problems(mapping, shape, limits):
-                timing = layer_timing(shape, limits, mapping, work, link)
-                every.append((timing.cycles, timing.dram_bits, energy(mapping, timing), mapping))
-                if n in even_blocks(shape.batch) and m in filter_blocks(shape.filters, p * t):
-                    even.append(every[-1])
-    if not every:
-        with pytest.raises(ValueError, match="no mapping"):
-            search_mappings(shape, limits, work, link, energy, count)
-        return
-    found = search_mappings(shape, limits, work, link, energy, count)
-    assert [item.key for item in found] == sorted(even)[:count]
-    assert found[0].key[:2] == min(every)[:2]  # uneven splits save no cycle and no DRAM bit
+@given(case=search_cases())
+def test_search_finds_what_trying_every_legal_mapping_finds(case: SearchCase) -> None:
+    check_search(case)
 
 
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))

@@ -5,61 +5,21 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_systolic_reference import arrays, links
 
+from analysis.fuzz.systolic import NEVER, arrays, check_scan, links, programs, scan_cases
 from hwsim.accelerator import OperandWidth, SystolicArray
 from hwsim.dram import Link
 from hwsim.graph import Gemm
 from hwsim.systolic.schedule import schedule_layer
 from hwsim.systolic.timing import ArrayTask, VectorTask, finish_cycles
 
-NEVER = 10**9
 WIDTH = OperandWidth("fixed", 8, 8)
 
 
-@st.composite
-def programs(draw, array):
-    """Layers of up to some hundred steps, between vector tasks; some read and write DRAM."""
-    tasks = []
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    on_chip = draw(st.integers(0, 5)) == 0
-    for position in range(draw(st.integers(1, 4))):
-        after = tuple(range(max(0, position - draw(st.integers(0, 2))), position))
-        if draw(st.integers(0, 3)) == 0:
-            reads, writes = draw(st.sampled_from([0, 400])), draw(st.sampled_from([0, 400]))
-            tasks.append(VectorTask(after, draw(st.integers(0, 90)), reads, writes))
-            continue
-        pixels, reduction = draw(st.integers(1, 30)), draw(st.integers(1, 30))
-        groups, columns = draw(st.integers(1, 3)), draw(st.integers(1, 40))
-        widths = rng.integers(0 if draw(st.booleans()) else 1, 17, (groups, columns))
-        if draw(st.booleans()):
-            widths[:] = 8
-        gemm = Gemm(groups, pixels, reduction, columns)
-        cut = schedule_layer(gemm, widths, 8, pixels, array, WIDTH, draw(st.sampled_from([0, 52])))
-        if not len(cut.steps):
-            tasks.append(VectorTask(after, 0))
-            continue
-        turns = len(cut.blocks.cols) * -(-pixels // cut.chunk_rows)
-        bits = [
-            (rng.integers(0, high, turns) if high else np.zeros(turns, dtype=int)).tolist()
-            for high in (draw(st.sampled_from([0, 0, 300, 5000])) for _ in range(2))
-        ]
-        if on_chip:
-            cut.fetch_bits[:] = 0
-        tasks.append(ArrayTask(after, cut.timing_steps(draw(st.integers(0, 6)) == 0, *bits)))
-    return tasks
-
-
 @settings(max_examples=400)
-@given(data=st.data(), weights=links(), activations=links() | st.none())
-def test_layers_at_once_end_when_they_end_step_by_step(data, weights, activations):
-    array = data.draw(arrays("weight_stationary", "pipelined"))
-    tasks = data.draw(programs(array))
-    at_once, by_steps = (
-        finish_cycles(tasks, array, weights, activations, scan_from=limit) for limit in (1, NEVER)
-    )
-    assert at_once == by_steps
-    assert all(type(end) is int for end in at_once)
+@given(case=scan_cases())
+def test_layers_at_once_end_when_they_end_step_by_step(case):
+    check_scan(case)
 
 
 def stacked(links: list[Link]) -> Link:
