@@ -183,10 +183,37 @@ def add_least(parser: argparse.ArgumentParser) -> None:
                         help="narrowest activations (default 4)")  # fmt: skip
 
 
+def add_group(parser: argparse.ArgumentParser) -> None:
+    several = parser.add_mutually_exclusive_group()
+    several.add_argument("--group", type=positive_int, metavar="N",
+                         help="one width for every N neighbouring output channels (or as many "
+                         "below as divide the layer)")  # fmt: skip
+    several.add_argument("--per-layer", action="store_true", help="one width a layer")
+
+
 def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:
     parser.add_argument(
         "--json", type=output_file, metavar="FILE", help=f"write {what}; - for standard output"
     )
+
+
+def add_scale(parser: argparse.ArgumentParser, output: str) -> None:
+    """output: the folder whose name the default ledger takes."""
+    parser.add_argument("--workers", type=workers, default=1, metavar="N",
+                        help="processes that share the work (default 1)")  # fmt: skip
+    parser.add_argument("--scheduler", metavar="tcp://HOST:PORT",
+                        help="workers of a dask cluster instead (extra distributed)")  # fmt: skip
+    parser.add_argument("--ledger", type=output_file, metavar="FILE",
+                        help="keeps every finished result, so that the same command goes on where "
+                        "it was stopped; none for no ledger (default "
+                        f"{output}.ledger)")  # fmt: skip
+
+
+def ledger_path(ledger: str | None, folder: str) -> str | None:
+    """The ledger that was asked for; by default the one beside the output folder."""
+    if ledger == "none":
+        return None
+    return ledger or f"{folder.rstrip('/')}.ledger"
 
 
 def add_image_size(parser: argparse.ArgumentParser) -> None:

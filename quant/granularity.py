@@ -1,18 +1,16 @@
 """Coarser than a channel: groups of output channels that share one width.
 
 A group's curve is the sum of its channels' curves, as the curves are additive anyway, so nothing
-is measured anew; `quant.allocation.allocate.per_layer` is the coarsest case.
+is measured anew. One channel and one layer are the two ends.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
-from quant.allocation.allocate import solve, to_allocation
-from quant.allocation.allocation import Allocation
 from quant.allocation.budget import Budget
-from quant.allocation.problem import Problem, build, check_feasible
+from quant.allocation.problem import Problem, build
 from quant.curves import LayerCurve, RDCurves
+
+CHANNEL, LAYER = 1, 10**9  # channels that share a width, at most
 
 
 def group_size(channels: int, most: int) -> int:
@@ -35,20 +33,12 @@ def grouped(curves: RDCurves, most: int) -> RDCurves:
     return RDCurves(curves.network, tuple(weights), curves.activations)
 
 
-def group_problem(curves: RDCurves, budget: Budget, most: int) -> Problem:
-    """The problem in which an item is a group of channels."""
-    coarse = grouped(curves, most)
-    pairs = zip(curves.weights, coarse.weights, strict=True)
-    sizes = np.array([c.channels // g.channels for c, g in pairs], dtype=np.float64)
-    return build(coarse, budget, metadata_bits=budget.metadata_bits * sizes)
+def group_problem(curves: RDCurves, budget: Budget, most: int = CHANNEL) -> Problem:
+    """The problem in which an item is a group of up to `most` channels. Raises as `build`."""
+    coarse = curves if most == CHANNEL else grouped(curves, most)
+    return build(coarse, budget, curves.channels)
 
 
-def per_group(curves: RDCurves, budget: Budget, most: int) -> Allocation:
-    """The best with one width for every group of up to `most` output channels of a layer.
-
-    Groups of a layer are equal: where `most` does not divide its channels, they are as large as
-    the largest divisor below. Its lower bound holds for such groups. Raises as `allocate` does.
-    """
-    problem = group_problem(curves, budget, most)
-    check_feasible(problem)
-    return to_allocation(curves, problem, *solve(problem))
+def unit_name(most: int) -> str:
+    """What shares a width, in words."""
+    return {CHANNEL: "channel", LAYER: "layer"}.get(most, f"group of {most}")

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from analysis.options import (
+    add_group,
     add_json,
     add_least,
     average_bits,
@@ -13,7 +14,6 @@ from analysis.options import (
     energy_picojoule,
     latency_seconds,
     output_file,
-    positive_int,
     size_bits,
 )
 
@@ -25,16 +25,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_least(parser)
     parser.add_argument("curves", help="curves file (.npz), or digits or mobilenet_v2, whose "
                         "curves come along")  # fmt: skip
-    parser.add_argument("--group", type=positive_int, metavar="N",
-                        help="one width for every N neighbouring output channels (or as many "
-                        "below as divide the layer)")  # fmt: skip
+    add_group(parser)
     parser.add_argument("--bits", type=average_bits, help="average bits of a weight")
     parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
                         help="average bits of an activation (default 8)")  # fmt: skip
     parser.add_argument("--size", type=size_bits, metavar="SIZE",
                         help="all weights with their metadata, such as 4MB")  # fmt: skip
     parser.add_argument("--joint-bits", type=size_bits, metavar="SIZE",
-                        help="one budget over weights and activations together")  # fmt: skip
+                        help="weights with their metadata and activations together")  # fmt: skip
     parser.add_argument("--latency", type=latency_seconds, metavar="TIME",
                         help="at most, on --on, as simulated; such as 2ms")  # fmt: skip
     parser.add_argument("--energy", type=energy_picojoule, metavar="ENERGY",
@@ -42,7 +40,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--on", metavar="ACCEL", help="keep each layer on this chip")
     parser.add_argument("--model", help="the network, for --on (default: named by the curves)")
     parser.add_argument("--batch", type=batch_size, default=1, help="for --on (default 1)")
-    parser.add_argument("--per-layer", action="store_true", help="one width a layer")
     parser.add_argument(
         "-o", "--output", type=output_file, metavar="FILE", help="allocation file (.json)"
     )
@@ -54,18 +51,13 @@ def run(options: Namespace) -> None:
     from analysis.sources import load_graph
     from analysis.study import input_widths, width_range
     from hwsim.accelerator import load_accelerator
-    from quant.allocation import allocate as methods
+    from quant.allocation.allocate import allocate
     from quant.allocation.budget import Budget
     from quant.allocation.fit import Fit, fit_caps
     from quant.allocation.target import UNITS, Met, allocate_within
-    from quant.granularity import per_group
+    from quant.granularity import CHANNEL, LAYER
 
     targets = _targets(options)
-    if options.group is not None and (targets or options.per_layer):
-        raise ValueError(
-            "allocate: --group goes with --bits, --size and --joint-bits; leave out --per-layer, "
-            "--latency and --energy"
-        )
     limits = (options.bits, options.size, options.joint_bits)
     if all(limit is None for limit in limits) and not targets:
         raise ValueError(
@@ -80,7 +72,8 @@ def run(options: Namespace) -> None:
     fit = Fit((), ())
     if accelerator is not None:
         fit = fit_caps(graph, accelerator, options.batch, fixed, least)
-    metadata = (accelerator or load_accelerator("tpu_v1")).metadata.bits if options.size else 0
+    sized = options.size is not None or options.joint_bits is not None
+    metadata = (accelerator or load_accelerator("tpu_v1")).metadata.bits if sized else 0
     budget = Budget(
         weight_bits=options.bits,
         activation_bits=options.activation_bits if has_activations else None,
@@ -92,18 +85,16 @@ def run(options: Namespace) -> None:
         activation_widths=width_range(least["activations"]),
         metadata_bits=metadata,
     )
+    group = LAYER if options.per_layer else options.group or CHANNEL
     met: tuple[Met, ...] = ()
     if targets:
         assert accelerator is not None
         within = allocate_within(
-            found, budget, graph, accelerator, targets, options.batch, by_layer=options.per_layer
+            found, budget, graph, accelerator, targets, options.batch, group=group
         )
         allocation, met = within.allocation, within.met
-    elif options.group is not None:
-        allocation = per_group(found, budget, options.group)
     else:
-        choose = methods.per_layer if options.per_layer else methods.allocate
-        allocation = choose(found, budget)
+        allocation = allocate(found, budget, group)
     allocation.bits.check(graph)
     if options.output:
         allocation.save(options.output)

@@ -18,12 +18,15 @@ from quant.allocation.fill import fill_greedily, take_ties
 from quant.allocation.large_steps import FEW_ITEMS, Part, improve, improve_caps
 from quant.allocation.multipliers import find_prices
 from quant.allocation.problem import Problem, build, check_feasible
-from quant.curves import LayerCurve, RDCurves
+from quant.curves import RDCurves
+from quant.granularity import CHANNEL, LAYER, group_problem
 
 
-def allocate(curves: RDCurves, budget: Budget) -> Allocation:
+def allocate(curves: RDCurves, budget: Budget, group: int = CHANNEL) -> Allocation:
     """Least predicted distortion within the budget.
 
+    group: up to so many neighbouring output channels of a layer share a width (the largest number
+    that divides the layer's channels); the lower bound then holds for such groups.
     Exact up to the relative gap that the answer states: what is lost because a channel's width
     is a whole number. The same curves and budget give the same answer; of equal choices the
     lower rate is taken, then the lower index. A budget above the rate of the least distortion
@@ -31,7 +34,7 @@ def allocate(curves: RDCurves, budget: Budget) -> Allocation:
     Raises InfeasibleBudget if a limit is below the narrowest allowed widths, and ValueError for
     a budget that names layers or limits activations that the curves do not have.
     """
-    problem = build(curves, budget)
+    problem = group_problem(curves, budget, group)
     check_feasible(problem)
     return to_allocation(curves, problem, *solve(problem))
 
@@ -40,23 +43,7 @@ def per_layer(curves: RDCurves, budget: Budget) -> Allocation:
     """The best with one width per layer, by the same method: what finer granularity is held
     against. Its lower bound holds for one width per layer. Raises as `allocate` does.
     """
-    problem = layer_problem(curves, budget)
-    check_feasible(problem)
-    return to_allocation(curves, problem, *solve(problem))
-
-
-def layer_problem(curves: RDCurves, budget: Budget) -> Problem:
-    """The problem in which an item is all channels of a layer together."""
-    layers = RDCurves(
-        network=curves.network,
-        weights=tuple(
-            LayerCurve(c.name, c.distortion.sum(axis=0, keepdims=True), c.values * c.channels)
-            for c in curves.weights
-        ),
-        activations=curves.activations,
-    )
-    channels = np.array([c.channels for c in curves.weights], dtype=np.float64)
-    return build(layers, budget, metadata_bits=budget.metadata_bits * channels)
+    return allocate(curves, budget, LAYER)
 
 
 def equal_widths(
@@ -127,8 +114,7 @@ def to_allocation(
     is_weight = np.array([kind == "weights" for kind, _ in problem.keys])
     budgets = [j for j, name in enumerate(problem.names) if name in (*KINDS, "total")]
     slopes = multipliers[budgets] @ problem.rows[budgets]
-    used = problem.rows @ rates / problem.scale
-    kept = np.add.reduceat((bits > 0).astype(np.int64), problem.start[:-1])
+    used = (problem.rows @ rates + problem.overhead) / problem.scale
     weight_distortion = float(distortions[is_weight].sum())
     activation_distortion = float(distortions[~is_weight].sum())
     return Allocation(
@@ -137,7 +123,7 @@ def to_allocation(
         weight_slope=float(slopes[is_weight].max(initial=0.0)),
         activation_slope=float(slopes[~is_weight].max(initial=0.0)),
         weight_values=curves.weight_values,
-        weight_rate_bits=float(rates[is_weight].sum()),
+        weight_rate_bits=float(rates[is_weight].sum()) + problem.metadata_bits,
         weight_distortion=weight_distortion,
         activation_values=curves.activation_values,
         activation_rate_bits=float(rates[~is_weight].sum()),
@@ -147,13 +133,13 @@ def to_allocation(
             Constraint(name, float(limit), float(bits_used), float(multiplier))
             for name, limit, bits_used, multiplier in zip(
                 problem.names,
-                problem.asked / problem.scale,
+                (problem.asked + problem.overhead) / problem.scale,
                 used,
                 multipliers * problem.scale,
                 strict=True,
             )
         ),
-        metadata_bits=float(kept @ problem.metadata_bits),
+        metadata_bits=problem.metadata_bits,
     )
 
 

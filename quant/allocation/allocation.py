@@ -38,8 +38,8 @@ class Allocation:
     budgets alone; a cap that binds adds its multiplier for its members.
     weight_distortion, activation_distortion: predicted by the curves, which add up.
     lower_bound: no widths that keep the same constraints have less predicted distortion.
-    metadata_bits: the part of weight_rate_bits that is scales and width codes, where the budget
-    counted them.
+    metadata_bits: the part of weight_rate_bits that is scales, width codes and biases of all
+    channels, where the budget counted them.
     """
 
     network: str

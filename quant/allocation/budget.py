@@ -92,8 +92,9 @@ class Budget:
     caps: limits on a few tensors each.
     weight_widths, activation_widths: the widths that may be chosen, e.g. (2, 4, 8) or range(2, 9).
     fixed: {(kind, layer): width}, or an array of widths, one a channel, for weights.
-    metadata_bits: bits kept beside each channel that is not dropped (scale, width code); they
-    count in every limit, so leave them 0 for an average that means the weights alone.
+    metadata_bits: bits kept beside each channel, dropped or not (scale, width code, bias), as
+    packed files and accelerators count them. They count in weight_total_bits and total_bits, not
+    in averages, which are of the weights alone, nor in caps, which have an overhead of their own.
     Raises ValueError for limits that are not positive numbers and widths outside 0..8 (1..8 for
     activations).
     """
@@ -139,8 +140,9 @@ class Budget:
         )
         object.__setattr__(self, "fixed", dict(self.fixed))
 
-    def limit_bits(self, kind: Kind, values: int) -> float | None:
-        """The limit on all weights, or all activations, of `values` values; None if there is none.
+    def limit_bits(self, kind: Kind, values: int, metadata: int = 0) -> float | None:
+        """The limit on all weights, or all activations, of `values` values and the metadata beside
+        them; None if there is none.
 
         An average is taken at its decimal value, so that 2.9 bits of 10 values are 29 bits.
         """
@@ -151,5 +153,5 @@ class Budget:
         )
         limits = [] if total is None else [float(total)]
         if average is not None:
-            limits.append(float(Fraction(str(average)) * values // 1))
+            limits.append(float(Fraction(str(average)) * values // 1) + metadata)
         return min(limits) if limits else None

@@ -144,6 +144,7 @@ def with_rows(
         rows=np.concatenate([problem.rows, rows]),
         scale=np.concatenate([problem.scale, np.ones(len(limits))]),
         asked=np.concatenate([problem.asked, rooms]),
+        overhead=np.concatenate([problem.overhead, np.zeros(len(limits))]),
         limits=np.concatenate([problem.limits, rooms]),
         names=(*problem.names, *(limit.name for limit in limits)),
     )

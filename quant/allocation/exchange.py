@@ -52,7 +52,7 @@ def exchange(
         return
     group = problem.group[items]
     width = np.arange(WIDTHS)[:, None]
-    rate = width * problem.values[group] + (width > 0) * problem.metadata_bits[group]
+    rate = width * problem.values[group]
     reduced = problem.points[:, items] + prices[group] * rate
     reduced -= reduced.min(axis=0)
     widths, columns = np.nonzero(reduced <= gap)

@@ -41,7 +41,6 @@ def take_ties(problem: Problem, bits: np.ndarray, prices: np.ndarray) -> None:
             continue
         chosen = bits[items]
         cost = steps[tied] * problem.values[g]
-        cost += (chosen[tied] == 0) * problem.metadata_bits[g]
         order = np.argsort(cost, kind="stable")
         fits = np.cumsum(cost[order]) <= headroom(problem, room)[g]
         taken = tied[order[fits]]
@@ -118,10 +117,9 @@ def _best_of_block(
     values, most = problem.values[group], headroom_bits[group]
     points = problem.points[:, block]
     at = np.take_along_axis(points, now[None].astype(np.intp), axis=0)[0]
-    metadata = np.where(now == 0, problem.metadata_bits[group], 0)
     ratio, width, cost = np.zeros(len(now)), now.copy(), np.zeros(len(now))
     for b in range(1, WIDTHS):
-        extra = (b - now) * values + metadata
+        extra = (b - now) * values
         drop = at - points[b]
         with np.errstate(divide="ignore", invalid="ignore"):
             per_bit = np.where((b > now) & (extra <= most), drop / extra, 0)

@@ -34,6 +34,8 @@ class Unfit:
 
 @dataclass(frozen=True)
 class Fit:
+    """caps: for a budget, so that each layer fits. unfit: operands that no sensible widths fit."""
+
     caps: tuple[Cap, ...]
     unfit: tuple[Unfit, ...]
 

@@ -98,7 +98,7 @@ def _items(
 
 def _rates(problem: Problem, items: np.ndarray) -> np.ndarray:
     group, width = problem.group[items], np.arange(WIDTHS)[:, None]
-    return width * problem.values[group] + (width > 0) * problem.metadata_bits[group]
+    return width * problem.values[group]
 
 
 def reduced_costs(problem: Problem, prices: np.ndarray, items: np.ndarray) -> np.ndarray:

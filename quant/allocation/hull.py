@@ -18,14 +18,12 @@ import numpy as np
 _BLOCK = 4096  # columns worked on together: nine rows of them and the scratch stay in the L2 cache
 
 
-def hull_gains(
-    distortion: np.ndarray, values: np.ndarray, metadata_bits: np.ndarray | None = None
-) -> np.ndarray:
+def hull_gains(distortion: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Distortion that the lower hull loses per bit of rate, for every step in width.
 
     distortion: (widths, channels), at 0, 1, 2, ... bits, inf where a width is not allowed; at
     least one finite a channel. values: (channels,) values behind a channel, so that b bits have a
-    rate of values * b. metadata_bits: (channels,) bits more at every width above 0.
+    rate of values * b.
     Returns (widths - 1, channels): row j is the gain from j to j + 1 bits; never increasing down a
     column; inf below the narrowest allowed width, 0 where more bits do not help.
 
@@ -38,8 +36,6 @@ def hull_gains(
         block = slice(start, start + _BLOCK)
         d = distortion[:, block]
         rate = values[block] * np.arange(widths, dtype=np.float64)[:, None]
-        if metadata_bits is not None:
-            rate[1:] += metadata_bits[block]
         _block_gains(np.ascontiguousarray(d), rate, gains[:, block])
     return gains
 

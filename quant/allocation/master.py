@@ -38,7 +38,6 @@ class GroupSteps:
     def of(cls, problem: Problem, group: int) -> GroupSteps:
         gains = problem.gains[:, problem.items_of(group)]
         rates = np.full(gains.shape, problem.values[group])
-        rates[0] += problem.metadata_bits[group]
         chosen = (gains > 0) & (gains < np.inf)
         order = np.argsort(-gains[chosen], kind="stable")
         gain, rate = gains[chosen][order], rates[chosen][order]

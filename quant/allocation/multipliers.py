@@ -133,11 +133,8 @@ def _steps(
         items = np.concatenate([np.arange(problem.start[g], problem.start[g + 1]) for g in members])
         gains, group = problem.gains[:, items], problem.group[items]
     rate = (problem.values * row)[group]
-    first_rate = rate
-    if problem.metadata_bits[members].any():
-        first_rate = rate + (problem.metadata_bits * row)[group]
     if (row[members] != 1).any():
         gains = gains / row[group]
     if floors[members].any():
         gains = np.where(gains > (floors / np.where(row > 0, row, 1))[group], gains, 0.0)
-    return [(gain, first_rate if j == 0 else rate) for j, gain in enumerate(gains)]
+    return [(gain, rate) for gain in gains]

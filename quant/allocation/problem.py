@@ -24,26 +24,29 @@ class Problem:
 
     All items of a group have the same rate at the same width, so they share one price per bit.
     keys: (groups,) of (kind, layer). start: (groups + 1,) first item of each group.
-    values, metadata_bits: (groups,) rate of an item at b bits is values * b, plus metadata if b.
+    values: (groups,) rate of an item at b bits is values * b.
     points: (9, items) distortion, inf where a width is not allowed. gains: (8, items) of its
     hull, see `hull_gains`.
     rows: (limits, groups) what a bit of each group counts; names of the limits.
     scale: (limits,) by how much a row and its limit are multiplied so that shares of a bit are
-    whole numbers. asked: (limits,) so multiplied. limits: (limits,) the largest rates within them
-    that whole widths can have: no allocation is lost, and the lower bound rises.
+    whole numbers. asked: (limits,) so multiplied, less overhead: (limits,) what no width changes
+    (metadata of channels, what a cap's memory holds besides). limits: (limits,) the largest rates
+    within them that whole widths can have: no allocation is lost, and the lower bound rises.
+    metadata_bits: of all channels, where the budget counts it.
     """
 
     keys: tuple[tuple[Kind, str], ...]
     start: np.ndarray
     values: np.ndarray
-    metadata_bits: np.ndarray
     points: np.ndarray
     gains: np.ndarray
     rows: np.ndarray
     scale: np.ndarray
     asked: np.ndarray
+    overhead: np.ndarray
     limits: np.ndarray
     names: tuple[str, ...]
+    metadata_bits: float = 0.0
 
     @property
     def items(self) -> int:
@@ -80,9 +83,7 @@ class Problem:
 
     def rates(self, bits: np.ndarray) -> np.ndarray:
         """(groups,) bits of each group."""
-        bits_sum = np.add.reduceat(bits.astype(np.int64), self.start[:-1])
-        kept = np.add.reduceat((bits > 0).astype(np.int64), self.start[:-1])
-        return bits_sum * self.values + kept * self.metadata_bits
+        return np.add.reduceat(bits.astype(np.int64), self.start[:-1]) * self.values
 
     def distortions(self, bits: np.ndarray) -> np.ndarray:
         """(groups,) distortion of each group."""
@@ -102,10 +103,9 @@ class Problem:
         for block in self._blocks():
             group = self.group[block]
             per_bit = (prices * self.values)[group]
-            metadata = (prices * self.metadata_bits)[group]
             best = self.points[0, block].copy()
             for b in range(1, WIDTHS):
-                np.minimum(best, self.points[b, block] + (b * per_bit + metadata), out=best)
+                np.minimum(best, self.points[b, block] + b * per_bit, out=best)
             least[block] = best
         return np.add.reduceat(least, self.start[:-1])
 
@@ -121,21 +121,21 @@ class Problem:
             keys=self.keys[:groups],
             start=self.start[: groups + 1],
             values=self.values[:groups],
-            metadata_bits=self.metadata_bits[:groups],
             points=self.points[:, :items],
             gains=self.gains[:, :items],
             rows=self.rows[:, :groups],
             scale=self.scale,
             asked=limits,
+            overhead=self.overhead,
             limits=limits,
             names=self.names,
         )
 
 
-def build(curves: RDCurves, budget: Budget, metadata_bits: np.ndarray | None = None) -> Problem:
+def build(curves: RDCurves, budget: Budget, channels: int | None = None) -> Problem:
     """Curves and budget as arrays.
 
-    metadata_bits: (layers,) instead of budget.metadata_bits, where an item is a whole layer.
+    channels: with metadata, where an item of the curves is several output channels together.
     Raises ValueError for layers that the curves do not have, a limit on activations without
     their curves, and fixed widths without a finite point.
     """
@@ -147,10 +147,7 @@ def build(curves: RDCurves, budget: Budget, metadata_bits: np.ndarray | None = N
     start = np.concatenate([[0], np.cumsum(sizes)])
     all_values = [c.values for c in curves.weights] + [c.values for c in curves.activations]
     values = np.array(all_values, dtype=np.float64)
-    metadata = np.zeros(len(keys))
-    metadata[: len(curves.weights)] = (
-        budget.metadata_bits if metadata_bits is None else metadata_bits
-    )
+    metadata = budget.metadata_bits * (curves.channels if channels is None else channels)
     points = np.empty((WIDTHS, start[-1]))
     distortions = [c.distortion for c in curves.weights]
     distortions += [c.distortion for c in curves.activations]
@@ -158,12 +155,14 @@ def build(curves: RDCurves, budget: Budget, metadata_bits: np.ndarray | None = N
         _fill(points[:, start[g] : start[g + 1]], keys[g], distortion, budget)
     for key in budget.fixed:
         _find(keys, key, "fixed width")
-    rows, scale, limits, names = _limits(curves, budget, keys)
+    rows, scale, limits, overhead, names = _limits(curves, budget, keys, metadata)
+    asked = limits - overhead
     item_group = np.repeat(np.arange(len(keys)), sizes)
-    gains = hull_gains(points, values[item_group], metadata[item_group] if metadata.any() else None)
+    gains = hull_gains(points, values[item_group])
     problem = Problem(
-        tuple(keys), start, values, metadata, points, gains, rows, scale, limits, limits, names
-    )
+        tuple(keys), start, values, points, gains, rows, scale, asked, overhead, asked, names,
+        float(metadata),
+    )  # fmt: skip
     return replace(problem, limits=_in_whole_steps(problem))
 
 
@@ -177,7 +176,7 @@ def _in_whole_steps(problem: Problem) -> np.ndarray:
     allowed = np.logical_or.reduceat(np.isfinite(problem.points), problem.start[:-1], axis=1)
     for g in range(len(steps)):
         widths = np.flatnonzero(allowed[:, g])
-        rate = widths * int(problem.values[g]) + (widths > 0) * int(problem.metadata_bits[g])
+        rate = widths * int(problem.values[g])
         steps[g] = np.gcd.reduce(rate - rate[0])
     limits = problem.asked.copy()
     smallest = problem.rows @ problem.rates(problem.narrowest)
@@ -191,17 +190,19 @@ def _in_whole_steps(problem: Problem) -> np.ndarray:
 
 
 def _limits(
-    curves: RDCurves, budget: Budget, keys: list[tuple[Kind, str]]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Rows, the scale of each, limits and names."""
+    curves: RDCurves, budget: Budget, keys: list[tuple[Kind, str]], metadata: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Rows, the scale of each, limits, what they hold besides, and names."""
     is_weight = np.array([kind == "weights" for kind, _ in keys])
     rows: list[np.ndarray] = []
     limits: list[float] = []
+    overhead: list[float] = []
     names: list[str] = []
     scale = 1
     counts = (curves.weight_values, curves.activation_values)
     for kind, values, of_kind in zip(KINDS, counts, (is_weight, ~is_weight), strict=True):
-        limit = budget.limit_bits(kind, values)
+        beside = metadata if kind == "weights" else 0
+        limit = budget.limit_bits(kind, values, beside)
         if limit is None:
             continue
         if not values:
@@ -211,6 +212,7 @@ def _limits(
             )
         rows.append(of_kind.astype(np.float64))
         limits.append(limit)
+        overhead.append(beside)
         names.append(kind)
     if budget.total_bits is not None:
         rate = Fraction(str(float(budget.activation_rate)))
@@ -219,16 +221,19 @@ def _limits(
         # sums of shares that are not whole are rounded: stay that much below
         exact = (rate * scale).denominator == 1
         limits.append(float(budget.total_bits) * scale * (1 if exact else 1 - 1e-12))
+        overhead.append(metadata * scale)
         names.append("total")
     for cap in budget.caps:
         row = np.zeros(len(keys))
         for key in cap.members:
             row[_find(keys, key, f"cap {cap.name!r}")] = 1
         rows.append(row)
-        limits.append(float(cap.limit_bits - cap.overhead_bits))
+        limits.append(float(cap.limit_bits))
+        overhead.append(cap.overhead_bits)
         names.append(cap.name)
     scales = np.array([float(scale) if name == "total" else 1.0 for name in names])
-    return np.array(rows).reshape(len(rows), len(keys)), scales, np.array(limits), tuple(names)
+    matrix = np.array(rows).reshape(len(rows), len(keys))
+    return matrix, scales, np.array(limits), np.array(overhead, dtype=np.float64), tuple(names)
 
 
 def _find(keys: list[tuple[Kind, str]], key: tuple[Kind, str], where: str) -> int:
@@ -270,13 +275,14 @@ def check_feasible(problem: Problem) -> None:
 
     All counts in the rows are at least 0, so nothing else can keep a limit that these do not.
     """
-    rows, asked = problem.rows / problem.scale[:, None], problem.asked / problem.scale
-    smallest = rows @ problem.rates(problem.narrowest)
+    rows, overhead = problem.rows / problem.scale[:, None], problem.overhead / problem.scale
+    asked = problem.asked / problem.scale + overhead
+    smallest = rows @ problem.rates(problem.narrowest) + overhead
     over = smallest - asked
     if not (over > 0).any():
         return
     best = problem.choose(np.zeros(len(problem.keys)))
-    largest = rows @ problem.rates(best)
+    largest = rows @ problem.rates(best) + overhead
     j = int(np.argmax(over))
     members = rows[j] > 0
     counts = np.diff(problem.start)[members] * problem.values[members] * rows[j, members]

@@ -19,13 +19,14 @@ from hwsim.accelerator import Accelerator
 from hwsim.graph import LayerGraph
 from hwsim.simulate import simulate
 from hwsim.stats import NetworkStats
-from quant.allocation.allocate import layer_problem, solve, to_allocation, widths_of
+from quant.allocation.allocate import solve, to_allocation, widths_of
 from quant.allocation.allocation import Allocation
 from quant.allocation.budget import Budget
 from quant.allocation.calibrated import Calibrated, calibrate
 from quant.allocation.convex_cost import CostLimit, touched_by_lines
-from quant.allocation.problem import Problem, build, check_feasible
+from quant.allocation.problem import Problem, check_feasible
 from quant.curves import RDCurves
+from quant.granularity import CHANNEL, group_problem
 
 Quantity = Literal["latency", "energy"]
 UNITS: dict[Quantity, tuple[str, float]] = {"latency": ("ms", 1e3), "energy": ("mJ", 1e-9)}
@@ -123,16 +124,17 @@ def allocate_within(
     targets: Sequence[Target],
     batch: int = 1,
     *,
-    by_layer: bool = False,
+    group: int = CHANNEL,
 ) -> Targeted:
     """Least predicted distortion within a budget and targets that the simulator confirms.
 
-    batch: images of the simulation. by_layer: one width a layer. Raises InfeasibleBudget and
-    InfeasibleTarget, each with what can be reached, and ValueError as `allocate` and `simulate`.
+    batch: images of the simulation. group: output channels that share a width, as in `allocate`.
+    Raises InfeasibleBudget and InfeasibleTarget, each with what can be reached, and ValueError as
+    `allocate` and `simulate`.
     """
     if not targets or len({t.quantity for t in targets}) != len(targets):
         raise ValueError("targets: give a latency, an energy, or one of each")
-    problem = layer_problem(curves, budget) if by_layer else build(curves, budget)
+    problem = group_problem(curves, budget, group)
     check_feasible(problem)
     chip = _Chip(curves, problem, graph, accelerator, batch)
     bits, multipliers, bound = solve(problem)

@@ -7,10 +7,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from allocation_cases import best_of_all, convex_curves, small_budget, small_curves, widths_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.fuzz.allocation import (
+    best_of_all,
+    convex_curves,
+    small_budget,
+    small_curves,
+    widths_of,
+)
 from quant.allocation.allocate import allocate, equal_widths, per_layer
 from quant.allocation.budget import Budget, Cap, InfeasibleBudget
 from quant.allocation.problem import build
@@ -41,7 +47,8 @@ def test_the_best_of_all_widths_lies_between_the_bound_and_the_answer(seed: int)
     distortion = problem.points[bits, np.arange(len(bits))].sum()
     np.testing.assert_allclose(answer.predicted_distortion, distortion, rtol=1e-12)
     used = [constraint.used_bits for constraint in answer.constraints]
-    np.testing.assert_allclose(used, problem.rows @ problem.rates(bits) / problem.scale)
+    in_all = problem.rows @ problem.rates(bits) + problem.overhead
+    np.testing.assert_allclose(used, in_all / problem.scale)
 
 
 def test_few_items_are_allocated_as_well_as_by_trying_everything() -> None:
@@ -121,6 +128,26 @@ def test_per_layer_counts_metadata_for_every_channel() -> None:
     assert answer.weight_rate_bits == 185
 
 
+def test_a_dropped_channel_still_has_its_metadata() -> None:
+    # its width code says that it is dropped, and its bias is its output
+    curves = RDCurves("n", (LayerCurve("a", np.tile(2.0 ** -np.arange(9), (5, 1)), 10),), ())
+    for limits in ({"weight_total_bits": 35}, {"total_bits": 35}):
+        answer = allocate(curves, Budget(**limits, metadata_bits=7))
+        assert answer.bits.weights["a"].tolist() == [0] * 5
+        assert (answer.weight_rate_bits, answer.metadata_bits) == (35, 35)
+        assert answer.average_weight_bits == 0
+        assert [(c.limit_bits, c.used_bits) for c in answer.constraints] == [(35, 35)]
+        fewer = {name: limit - 1 for name, limit in limits.items()}
+        with pytest.raises(InfeasibleBudget, match=r"limit on .* of 34 bits"):
+            allocate(curves, Budget(**fewer, metadata_bits=7))
+
+
+def test_an_average_is_of_the_weights_alone() -> None:
+    curves = RDCurves("n", (LayerCurve("a", np.tile(2.0 ** -np.arange(9), (5, 1)), 10),), ())
+    answer = allocate(curves, Budget(weight_bits=2, weight_total_bits=200, metadata_bits=7))
+    assert (answer.average_weight_bits, answer.weight_rate_bits) == (2, 135)
+
+
 @given(seed=seeds)
 def test_the_same_budget_gives_the_same_answer_to_the_last_bit(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -188,7 +215,7 @@ def test_an_infeasible_budget_says_by_how_much_and_what_can_be_reached() -> None
 def test_an_infeasible_cap_is_named() -> None:
     curves = convex_curves(np.random.default_rng(3), layers=3, channels=10, tensors=2)
     cap = Cap("ofmap of layer1", (("activations", "layer1"),), 1000, overhead_bits=10)
-    with pytest.raises(InfeasibleBudget, match="'ofmap of layer1' of 990 bits"):
+    with pytest.raises(InfeasibleBudget, match="'ofmap of layer1' of 1,000 bits"):
         allocate(curves, Budget(weight_bits=3, caps=(cap,)))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from allocation_cases import convex_curves
 
+from analysis.fuzz.allocation import convex_curves
 from quant.allocation.allocate import allocate
 from quant.allocation.budget import Budget, Cap
 from quant.allocation.multipliers import find_prices
@@ -30,7 +30,7 @@ def programme(problem: Problem, whole: bool, seconds: float = 60) -> Any:
     order = np.lexsort((width, item))
     width, item = width[order], item[order]
     group = problem.group[item]
-    rate = width * problem.values[group] + (width > 0) * problem.metadata_bits[group]
+    rate = width * problem.values[group]
     unit = np.maximum(problem.limits, 1.0)
     columns, rows = len(width), len(problem.limits)
     counts = problem.rows[:, group] * rate / unit[:, None]
@@ -107,7 +107,9 @@ BUDGETS = {
     "joint, cheap activations": lambda c: Budget(
         total_bits=int(3 * c.weight_values + 0.01 * 5 * c.activation_values), activation_rate=0.01
     ),
-    "metadata": lambda c: Budget(weight_bits=3, metadata_bits=24, activation_bits=6),
+    "metadata": lambda c: Budget(
+        weight_total_bits=3 * c.weight_values, metadata_bits=24, activation_bits=6
+    ),
     "few widths": lambda c: Budget(weight_bits=4, weight_widths=(2, 4, 8)),
     "caps apart": lambda c: Budget(weight_bits=4, caps=weight_caps(c, 3.5)),
     "caps in caps": lambda c: Budget(

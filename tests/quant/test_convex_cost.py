@@ -6,10 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
-from allocation_cases import convex_curves, small_budget, small_curves
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.fuzz.allocation import convex_curves, small_budget, small_curves
 from quant.allocation.budget import Budget
 from quant.allocation.convex_cost import ConvexCost, CostLimit, touched_by_lines
 from quant.allocation.multipliers import find_prices
@@ -77,9 +77,7 @@ def test_no_widths_within_the_cost_are_below_the_bound(seed: int, share: float) 
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
-@pytest.mark.parametrize(
-    "budget", [Budget(), Budget(weight_bits=4.5), Budget(weight_bits=3, metadata_bits=16)]
-)
+@pytest.mark.parametrize("budget", [Budget(), Budget(weight_bits=4.5), Budget(weight_bits=3)])
 def test_the_bound_is_within_a_step_of_the_linear_programme_with_its_knees(
     seed: int, budget: Budget
 ) -> None:
@@ -92,7 +90,7 @@ def test_the_bound_is_within_a_step_of_the_linear_programme_with_its_knees(
     _, bound = touched_by_lines(problem, [limit], free)
     width, item = np.nonzero(np.isfinite(problem.points))
     group = problem.group[item]
-    rate = width * problem.values[group] + (width > 0) * problem.metadata_bits[group]
+    rate = width * problem.values[group]
     highs = highspy.Highs()
     highs.setOptionValue("output_flag", False)
     highs.setOptionValue("threads", 1)  # its scheduler takes one number in a process

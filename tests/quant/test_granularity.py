@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from quant.allocation.allocate import allocate, per_layer
 from quant.allocation.budget import Budget
 from quant.curves import LayerCurve, RDCurves, TensorCurve
-from quant.granularity import group_size, grouped, per_group
+from quant.granularity import group_size, grouped
 
 
 def curves_of(seed, channels=(6, 8, 5)):
@@ -21,7 +21,7 @@ def curves_of(seed, channels=(6, 8, 5)):
     return RDCurves("net", layers, (TensorCurve("l0", np.r_[np.inf, halving[1:]], 10),))
 
 
-BUDGET = Budget(weight_bits=3.2, activation_bits=6, metadata_bits=7)
+BUDGET = Budget(weight_total_bits=373, activation_bits=6, metadata_bits=7)
 
 
 @given(channels=st.integers(1, 200), most=st.integers(1, 300))
@@ -35,7 +35,7 @@ def test_groups_cut_a_layer_evenly_and_none_larger_would(channels, most):
 @given(seed=st.integers(0, 1000), most=st.integers(1, 8))
 def test_groups_share_a_width_within_the_budget(seed, most):
     curves = curves_of(seed)
-    found = per_group(curves, BUDGET, most)
+    found = allocate(curves, BUDGET, most)
     rate = distortion = 0.0
     for curve in curves.weights:
         widths = found.bits.weights[curve.name]
@@ -45,20 +45,18 @@ def test_groups_share_a_width_within_the_budget(seed, most):
         assert (by_group == by_group[:, :1]).all()
         rate += widths.sum() * curve.values
         distortion += curve.distortion[np.arange(curve.channels), widths].sum()
-    kept = sum(int((found.bits.weights[c.name] > 0).sum()) for c in curves.weights)
-    assert found.metadata_bits == 7 * kept
+    assert found.metadata_bits == 7 * curves.channels  # of a channel that is dropped too
     assert rate + found.metadata_bits == found.weight_rate_bits
-    assert found.weight_rate_bits <= 3.2 * curves.weight_values
+    assert found.weight_rate_bits <= 373
     assert found.weight_distortion == pytest.approx(distortion)
 
 
 @given(seed=st.integers(0, 1000))
 def test_coarser_is_never_better_and_the_ends_are_channels_and_layers(seed):
     curves = curves_of(seed)
-    one, all_together = per_group(curves, BUDGET, 1), per_group(curves, BUDGET, 8)
-    assert one.to_json() == allocate(curves, BUDGET).to_json()
+    one, all_together = allocate(curves, BUDGET), allocate(curves, BUDGET, 8)
     assert all_together.to_json() == per_layer(curves, BUDGET).to_json()
-    assert one.lower_bound <= per_group(curves, BUDGET, 2).predicted_distortion
+    assert one.lower_bound <= allocate(curves, BUDGET, 2).predicted_distortion
 
 
 def test_curves_of_groups_are_sums():

@@ -7,8 +7,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from allocation_cases import network_curves
 
+from analysis.fuzz.allocation import network_curves
 from hwsim.accelerator import load_accelerator
 from hwsim.frontends.models import from_module, from_name
 from hwsim.graph import LayerGraph
@@ -18,6 +18,7 @@ from quant.allocation.budget import Budget, InfeasibleBudget
 from quant.allocation.target import InfeasibleTarget, Target, Targeted, allocate_within
 from quant.curves import RDCurves
 from quant.digits import build as digits
+from quant.granularity import LAYER
 
 WIDTHS = {"weight_widths": tuple(range(2, 9)), "activation_widths": tuple(range(4, 9))}
 BUDGET = Budget(weight_bits=6, activation_bits=8, **WIDTHS)  # type: ignore[arg-type]
@@ -155,7 +156,7 @@ def test_one_width_a_layer_meets_it_with_more_distortion() -> None:
     target = between("resnet18", "tpu_v1", "latency", 0.4)
     fine = within("resnet18", "tpu_v1", target).allocation
     coarse = allocate_within(
-        curves, BUDGET, graph, load_accelerator("tpu_v1"), [target], by_layer=True
+        curves, BUDGET, graph, load_accelerator("tpu_v1"), [target], group=LAYER
     )
     assert coarse.met[0].simulated <= target.limit
     assert coarse.allocation.predicted_distortion > fine.predicted_distortion
