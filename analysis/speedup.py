@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from analysis.scale import Ledger, Runner, Task, code_version, key_of
 from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
@@ -208,15 +209,15 @@ def speedup_table(
     request: Request,
     curves: Mapping[str, RDCurves],
     progress: Callable[[int, int], None] | None = None,
-    workers: int = 1,
+    runner: Runner | None = None,
 ) -> list[SpeedupRow]:
     """A row for every network, accelerator, batch, baseline and width, in this order.
 
     graphs: {model: graph}. curves: {model: curves}; a model without them has no averages. The
     baseline itself is the first row of each block; widths equal to some earlier ones of the block
-    are left out. progress: called with (blocks done, of how many). workers: processes that share
-    the blocks (joblib). Raises ValueError as `check_request`, `parse_widths` and
-    `quant.allocation.allocate.allocate` do.
+    are left out. progress: called with (blocks done, of how many). runner: where blocks are made,
+    and the ledger that keeps them; by default in this process, and none. Raises ValueError as
+    `check_request`, `parse_widths` and `quant.allocation.allocate.allocate` do.
     """
     check_request(request, list(graphs), curves)
     blocks = [
@@ -225,20 +226,31 @@ def speedup_table(
         for accelerator in accelerators
         for batch in request.batches
     ]
-    if workers == 1:
-        done = (_block(*block) for block in blocks)
-    else:
-        import joblib
+    sources = code_version("hwsim", "quant", "analysis")
+    known = {model: curves[model].fingerprint() for model in graphs if model in curves}
+    files = _file_widths(request)
+    keys = [
+        key_of("speedup", sources, model, graph, chip, batch, request, files, known.get(model))
+        for model, graph, chip, batch, _, _ in blocks
+    ]
+    if runner is None:
+        runner = Runner(Ledger(None))
+    found = runner.results(
+        keys, block_rows, lambda missing: (Task((i,), blocks[i]) for i in missing), progress
+    )
+    return [SpeedupRow(**row) for block in found for row in block]
 
-        call = joblib.delayed(_block)
-        parallel = joblib.Parallel(workers, batch_size=1, return_as="generator")
-        done = parallel(call(*block) for block in blocks)
-    rows = []
-    for count, found in enumerate(done, 1):
-        rows += found
-        if progress is not None:
-            progress(count, len(blocks))
-    return rows
+
+def _file_widths(request: Request) -> tuple[str, ...]:
+    """What the files among the widths hold: a ledger must not take them by their names."""
+    specs = (*request.widths, *request.baselines)
+    paths = [spec if Path(spec).exists() else spec.rpartition("=")[2] for spec in specs]
+    return tuple(_key(BitWidths.parse(path)) for path in paths if Path(path).is_file())
+
+
+def block_rows(*block: Any) -> list[list[dict[str, Any]]]:
+    """`_block` as one result for the ledger."""
+    return [[asdict(row) for row in _block(*block)]]
 
 
 def _block(

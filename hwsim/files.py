@@ -1,4 +1,4 @@
-"""Files that are whole or absent: write beside the target, then rename."""
+"""Files that are whole or absent: write beside the target, then rename; and locks on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,6 +38,8 @@ def write_atomically(
                 content(file)
             else:
                 file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; outputs are ordinary
@@ -47,3 +50,45 @@ def write_atomically(
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str], wait: bool = False) -> Iterator[None]:
+    """Hold a file or folder for this process alone, by a lock file beside it.
+
+    The lock goes with its process, however that ends. wait: until another lets go; otherwise
+    raises ValueError, naming the path, if another process holds it. Missing parent folders are
+    made. Where the system has no `flock` (Windows), nothing is held.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    target = Path(path)
+    lock = target.parent / f".{target.name}.lock"
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                if os.path.samestat(os.fstat(handle), os.stat(lock)):
+                    break
+            except FileNotFoundError:
+                pass  # its last holder removed it meanwhile: that was another file
+            except BaseException:
+                os.close(handle)
+                raise
+            os.close(handle)
+    except BlockingIOError:
+        raise ValueError(
+            f"{target}: another run of chipfit is at it; let it finish, or give another name"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{target}: cannot write: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)

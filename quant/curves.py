@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -201,6 +202,12 @@ class RDCurves:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one .npz file, whole or not at all; the same curves give the same bytes."""
         write_atomically(path, self._write)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what `save` writes: of all there is, in hexadecimal."""
+        content = io.BytesIO()
+        self._write(content)
+        return hashlib.sha256(content.getvalue()).hexdigest()
 
     def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         header = {

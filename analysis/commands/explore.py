@@ -11,12 +11,13 @@ from analysis.options import (
     add_image_size,
     add_json,
     add_least,
+    add_scale,
     average_bits,
     batch_size,
+    ledger_path,
     natural,
     output_folder,
     positive_int,
-    workers,
 )
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         "of at most three --vary")  # fmt: skip
     parser.add_argument("--seed", type=natural, default=0, help="of --samples (default 0)")
     parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
-    parser.add_argument("--workers", type=workers, default=1, metavar="N",
-                        help="processes, for row-stationary arrays (default 1)")  # fmt: skip
+    add_scale(parser, "DIR")
     add_image_size(parser)
     parser.add_argument("-o", "--output", type=output_folder, metavar="DIR",
                         help="folder (default runs/explore_MODEL)")  # fmt: skip
@@ -69,6 +69,7 @@ def run(options: Namespace) -> None:
     from analysis.explore import explore_files, summary_lines, to_records
     from analysis.progress import ProgressBars
     from analysis.run import check_folder, write_folder
+    from analysis.scale import opened
     from analysis.sources import load_graph
     from hwsim.accelerator import load_accelerator
 
@@ -89,7 +90,8 @@ def run(options: Namespace) -> None:
     began = time.perf_counter()
     choices = _choices(options, graph)
     chosen = time.perf_counter()
-    with ProgressBars() as progress:
+    kept = ledger_path(options.ledger, folder)
+    with opened(kept, options.workers, options.scheduler) as runner, ProgressBars() as progress:
         explored = run_exploration(
             graph,
             accelerator,
@@ -98,7 +100,7 @@ def run(options: Namespace) -> None:
             choices,
             batch=options.batch,
             complete=options.samples is None,
-            workers=options.workers,
+            runner=runner,
             progress=progress,
         )
     seconds = {"allocations": chosen - began, "design points": time.perf_counter() - chosen}

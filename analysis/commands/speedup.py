@@ -12,10 +12,11 @@ from analysis.options import (
     MODEL_HELP,
     add_image_size,
     add_json,
+    add_scale,
     average_bits,
     batch_size,
+    ledger_path,
     output_folder,
-    positive_int,
 )
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="curves of the networks (.npz)")  # fmt: skip
     parser.add_argument("--baseline", nargs="+", action="extend", metavar="B",
                         help="what speedups are over, as --bits (default W8A8)")  # fmt: skip
-    parser.add_argument("--workers", type=positive_int, default=1, metavar="N",
-                        help="processes that share the work (default 1)")  # fmt: skip
+    add_scale(parser, "DIR")
     add_image_size(parser)
     parser.add_argument("-o", "--output", type=output_folder, default="runs/speedup",
                         metavar="DIR", help="folder (default runs/speedup)")  # fmt: skip
@@ -58,6 +58,7 @@ def run(options: Namespace) -> None:
     from analysis.commands.common import DEFAULT_ACCELERATORS, emit
     from analysis.progress import ProgressBars
     from analysis.run import check_folder, write_folder
+    from analysis.scale import opened
     from analysis.sources import load_graph
     from analysis.speedup import HEAD, Request, cells, check_request, speedup_files, speedup_table
     from analysis.summary import columns
@@ -84,14 +85,15 @@ def run(options: Namespace) -> None:
         print(f"chipfit: no curves of {', '.join(without)}: no averages there", file=sys.stderr)
     graphs = {model: load_graph(model, options.image_size) for model in options.model}
     read = time.perf_counter()
-    with ProgressBars() as bars:
+    kept = ledger_path(options.ledger, options.output)
+    with opened(kept, options.workers, options.scheduler) as runner, ProgressBars() as bars:
         rows = speedup_table(
             graphs,
             accelerators,
             request,
             curves,
             lambda done, of: bars("simulations", done, of),
-            options.workers,
+            runner,
         )
     seconds = {"reading": read - began, "simulations": time.perf_counter() - read}
     recorded = {

@@ -10,6 +10,7 @@ import pytest
 
 from analysis.cli import main
 from analysis.reports import speedup as speedup_report
+from analysis.scale import opened
 from analysis.sources import load_graph
 from analysis.speedup import Request, native_widths, speedup_table, time_shares
 from hwsim.accelerator import load_accelerator
@@ -86,7 +87,8 @@ def test_more_workers_make_the_same_table():
     chips = [load_accelerator(name) for name in ("tpu_v1", "scalesim_google")]
     request = Request((1, 2), ("2", "native"))
     alone = speedup_table(graphs, chips, request, {})
-    assert speedup_table(graphs, chips, request, {}, workers=2) == alone
+    with opened(None, workers=2) as runner:
+        assert speedup_table(graphs, chips, request, {}, runner=runner) == alone
 
 
 @pytest.mark.parametrize("chip", ["tpu_v1", "eyeriss_v1", "scalesim_eyeriss"])
