@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from allocation_cases import convex_curves, small_budget, small_curves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.fuzz.allocation import convex_curves, small_budget, small_curves
 from quant.allocation import slopes
 from quant.allocation.allocate import allocate
 from quant.allocation.budget import Budget, Cap

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from allocation_cases import convex_curves
 
+from analysis.fuzz.allocation import convex_curves
 from hwsim.bits import BitWidths
 from quant.allocation.allocate import allocate
 from quant.allocation.allocation import Allocation

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from allocation_cases import network_curves
 
+from analysis.fuzz.allocation import network_curves
 from hwsim.accelerator import load_accelerator
 from hwsim.frontends.models import from_name
 from hwsim.graph import LayerGraph

@@ -6,10 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
-from allocation_cases import small_budget, small_curves
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.fuzz.allocation import small_budget, small_curves
 from quant.allocation import frontier
 from quant.allocation.budget import Budget, Cap
 from quant.allocation.frontier import search
