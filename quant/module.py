@@ -22,8 +22,8 @@ class QuantizedModule(nn.Module):
         self.layers = nn.Module()
         for name, (weight, bias) in quantized.parameters.items():
             place = self._place(name)
-            place.register_buffer("weight", weight)
-            place.register_buffer("bias", bias)
+            place.register_buffer("weight", weight.clone())
+            place.register_buffer("bias", bias.clone())
 
     def _place(self, layer: str) -> nn.Module:
         """The module inside `layers` that a layer's path leads to, made on the way."""
