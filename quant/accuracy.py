@@ -54,7 +54,8 @@ def _batches(
         raise ValueError(
             f"evaluate: expected {len(images)} labels, one per image, got {tuple(labels.shape)}"
         )
-    yield from zip(images.split(BATCH), labels.split(BATCH), strict=True)
+    if len(images):  # split would make one empty batch of none
+        yield from zip(images.split(BATCH), labels.split(BATCH), strict=True)
 
 
 def _number(images: Tensor | LabelledImages | Batches) -> int:
