@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
 from typing import TYPE_CHECKING
 
+from analysis import page
 from analysis.figures import StudyFigure
+from analysis.page import number
 from analysis.study import BASELINE, Study
 from analysis.tables import layer_table, summary_table
 
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 
 def write_report(
-    study: Study, figures: Sequence[StudyFigure], command: str, made: Mapping[str, object]
+    study: Study,
+    figures: Sequence[StudyFigure],
+    command: Sequence[str],
+    made: Mapping[str, object],
 ) -> str:
-    """The page. command: to repeat it. made: versions and date, from the manifest."""
+    """The page. command: to repeat it, word by word. made: versions and date, from the manifest."""
     request, network = study.request, study.network
     names = ", ".join(accelerator.name for accelerator in request.accelerators)
     main = study.main
@@ -27,36 +30,33 @@ def write_report(
         f"{study.baseline.stats[name].cycles / stats.cycles:.2f}x on {name}"
         for name, stats in main.stats.items()
     )
+    layers = layer_table(study)
     sections = [
         f"<h1>{escape(network.name)} on {escape(names)}</h1>",
         f"<p class='lead'>Average weight width {request.weight_bits:g} bits, activations "
         f"{request.activation_bits:g} bits, batch {request.batch}. "
         f"'{escape(main.name)}' runs at {best} the speed of {BASELINE}, "
         f"{_accuracy_sentence(study)}</p>",
-        f"<pre>{escape(command)}</pre>",
+        page.command_block(command),
         "<h2>Variants</h2>",
-        _table(_summary(study), sort=True),
+        page.table(_summary(study), sort=True),
+        f"<p>{_csv('summary.csv', summary_table(study))}</p>",
         _notes(study),
         "<h2>Certificate and constraints</h2>",
         _constraints(study),
-        *[_figure(figure) for figure in figures],
+        *[page.figure(f.name, f.title, f.caption, f.svg, f.table) for f in figures],
         "<h2>Layers</h2>",
-        f"<p>'{escape(main.name)}', layer by layer; <code>layers.csv</code> has every variant.</p>",
-        _table(_layers(study), sort=True),
+        f"<p>'{escape(main.name)}', layer by layer; {_csv('layers.csv', layers)} has every "
+        f"variant.</p>",
+        page.table(_layers(study, layers), sort=True),
         "<h2>How this was made</h2>",
-        _table(_made(study, made)),
+        f"<div class='made'>{page.table(_made(study, made))}</div>",
     ]
-    style, script = (
-        (resources.files("analysis") / "page" / name).read_text(encoding="utf-8")
-        for name in ("report.css", "report.js")
-    )
-    return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>chipfit: {escape(network.name)}</title><style>{style}</style></head><body><main>"
-        + "\n".join(sections)
-        + f"</main><script>{script}</script></body></html>\n"
-    )
+    return page.page(network.name, sections)
+
+
+def _csv(name: str, table: pd.DataFrame) -> str:
+    return page.data_link(name, name, table.to_csv(index=False).encode(), "text/csv")
 
 
 def _accuracy_sentence(study: Study) -> str:
@@ -68,29 +68,6 @@ def _accuracy_sentence(study: Study) -> str:
     )
 
 
-def _table(frame: pd.DataFrame, sort: bool = False) -> str:
-    """A table; cells that are pairs (text, number) show the text and sort by the number."""
-    head = "".join(f"<th>{escape(str(column))}</th>" for column in frame.columns)
-    body = []
-    for row in frame.itertuples(index=False, name=None):
-        cells = []
-        for cell in row:
-            text, key = cell if isinstance(cell, tuple) else (cell, None)
-            number = "" if key is None else f" class='n' data-key='{key!r}'"
-            cells.append(f"<td{number}>{escape(str(text))}</td>")
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    kind = " class='sortable'" if sort else ""
-    return (
-        f"<div class='wide'><table{kind}><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
-
-
-def _number(value: object, text: str) -> tuple[str, float]:
-    number = float(value)  # type: ignore[arg-type]
-    return (text.format(number), number) if number == number else ("", float("-inf"))
-
-
 def _summary(study: Study) -> pd.DataFrame:
     import pandas as pd
 
@@ -98,20 +75,20 @@ def _summary(study: Study) -> pd.DataFrame:
     for row in summary_table(study).to_dict("records"):
         shown: dict[str, object] = {
             "variant": row["variant"],
-            "bits a weight": _number(row["weight_bits"], "{:.2f}"),
-            "size [kB]": _number(row["size_bytes"] / 1000, "{:,.1f}"),
-            "top-1 [%]": _number(100 * row["top1"], "{:.1f}"),
-            "agree [%]": _number(100 * row["agreement"], "{:.1f}"),
-            "distortion predicted": _number(row["predicted_distortion"], "{:.3g}"),
-            "measured": _number(row["measured_distortion"], "{:.3g}"),
+            "bits a weight": number(row["weight_bits"], "{:.2f}"),
+            "size [kB]": number(row["size_bytes"] / 1000, "{:,.1f}"),
+            "top-1 [%]": number(100 * row["top1"], "{:.1f}"),
+            "agree [%]": number(100 * row["agreement"], "{:.1f}"),
+            "distortion predicted": number(row["predicted_distortion"], "{:.3g}"),
+            "measured": number(row["measured_distortion"], "{:.3g}"),
         }
         for accelerator in study.request.accelerators:
             name = accelerator.name
             shown |= {
-                f"{name} [ms]": _number(1e3 * row[f"{name}_seconds"], "{:.4g}"),
-                f"{name} speedup": _number(row[f"{name}_speedup"], "{:.2f}"),
-                f"{name} DRAM ratio": _number(row[f"{name}_dram_ratio"], "{:.2f}"),
-                f"{name} energy ratio": _number(row[f"{name}_energy_ratio"], "{:.2f}"),
+                f"{name} [ms]": number(1e3 * row[f"{name}_seconds"], "{:.4g}"),
+                f"{name} speedup": number(row[f"{name}_speedup"], "{:.2f}"),
+                f"{name} DRAM ratio": number(row[f"{name}_dram_ratio"], "{:.2f}"),
+                f"{name} energy ratio": number(row[f"{name}_energy_ratio"], "{:.2f}"),
             }
         rows.append(shown)
     return pd.DataFrame(rows)
@@ -161,23 +138,12 @@ def _constraints(study: Study) -> str:
                 f"so no cap was set for them; they are tiled or spilled, and their traffic is "
                 f"counted: {escape(listed)}{more} ({len(unfit)} in all).</p>"
             )
-    return _table(pd.DataFrame(rows)) + text
+    return page.table(pd.DataFrame(rows)) + text
 
 
-def _figure(figure: StudyFigure) -> str:
-    picture = base64.b64encode(figure.svg).decode()
-    source, title = f"data:image/svg+xml;base64,{picture}", escape(figure.title)
-    return (
-        f"<h2>{title}</h2><figure><div class='wide'><img alt='{title}' src='{source}'></div>"
-        f"<figcaption>{escape(figure.caption)} "
-        f"<a download='{figure.name}.svg' href='{source}'>SVG</a></figcaption></figure>"
-    )
-
-
-def _layers(study: Study) -> pd.DataFrame:
+def _layers(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
-    frame = layer_table(study)
     rows = []
     for row in frame[frame["variant"] == study.main.name].to_dict("records"):
         rows.append(
@@ -185,16 +151,16 @@ def _layers(study: Study) -> pd.DataFrame:
                 "accelerator": row["accelerator"],
                 "layer": row["name"],
                 "kind": row["kind"],
-                "bits a weight": _number(row["mean_weight_bits"], "{:.2f}"),
-                "activation bits": _number(row["mean_activation_bits"], "{:.1f}"),
-                "MACs": _number(row["macs"], "{:,.0f}"),
-                "cycles": _number(row["cycles"], "{:,.0f}"),
-                "stall": _number(row["stall_cycles"], "{:,.0f}"),
-                "utilisation [%]": _number(100 * row["utilisation"], "{:.1f}"),
-                "DRAM [kbit]": _number(
+                "bits a weight": number(row["mean_weight_bits"], "{:.2f}"),
+                "activation bits": number(row["mean_activation_bits"], "{:.1f}"),
+                "MACs": number(row["macs"], "{:,.0f}"),
+                "cycles": number(row["cycles"], "{:,.0f}"),
+                "stall": number(row["stall_cycles"], "{:,.0f}"),
+                "utilisation [%]": number(100 * row["utilisation"], "{:.1f}"),
+                "DRAM [kbit]": number(
                     (row["dram_read_bits"] + row["dram_write_bits"]) / 1e3, "{:,.1f}"
                 ),
-                "energy [uJ]": _number(row["energy_pj"] / 1e6, "{:,.2f}"),
+                "energy [uJ]": number(row["energy_pj"] / 1e6, "{:,.2f}"),
                 "fits": "yes" if row["fits_on_chip"] else "no",
             }
         )

@@ -44,7 +44,7 @@ def run_files(
         files["curves.npz"] = path.read_bytes()
     manifest = build_manifest(command, options, inputs, files, study.seconds)
     made = {key: manifest[key] for key in ("made", "versions", "platform")}
-    files["report.html"] = write_report(study, figures, " ".join(command), made).encode()
+    files["report.html"] = write_report(study, figures, command, made).encode()
     files[MARK] = _json(manifest)
     return files
 
