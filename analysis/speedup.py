@@ -1,24 +1,32 @@
 """Speedup: networks on accelerators at several batches and widths, over baselines that are named.
 
 `chipfit speedup`. Widths are equal ones, the accelerator's own operands (`native`), allocation
-files, or averages allocated by rate-distortion curves. The table is computed first and drawn
-second (`speedup_plot`).
+files, or what rate-distortion curves choose (`speedup_widths`). The table is computed first and
+drawn second (`speedup_plot`).
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.scale import Ledger, Runner, Task, code_version, key_of
+from analysis.speedup_widths import (
+    Request,
+    Widths,
+    allocated,
+    check_request,
+    parse_widths,
+    predicted_distortion,
+    within_time,
+)
 from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
-from hwsim.names import did_you_mean
 from hwsim.simulate import simulate
 from hwsim.stats import NetworkStats
 
@@ -27,31 +35,7 @@ if TYPE_CHECKING:
 
     from quant.curves import RDCurves
 
-NATIVE = "native"
 DRAM = "DRAM"
-
-
-@dataclass(frozen=True)
-class Widths:
-    """Widths of one network. source: where they come from, in words."""
-
-    label: str
-    bits: BitWidths
-    source: str
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to compare. widths, baselines: `native`, an int, a pair such as W4A8, FILE.json or
-    MODEL=FILE.json. averages: mean bits of a weight, allocated by curves; fit: also such that
-    every layer keeps to its memories; activation_bits: their mean bits of an activation."""
-
-    batches: tuple[int, ...]
-    widths: tuple[str, ...]
-    baselines: tuple[str, ...] = ("W8A8",)
-    averages: tuple[float, ...] = ()
-    fit: bool = False
-    activation_bits: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +45,8 @@ class SpeedupRow:
     weight_bits, activation_bits: means over the network. speedup, energy_ratio, dram_ratio: the
     baseline's cycles, energy and DRAM bits over those of these widths, so that more is better.
     ceiling: the speedup if these widths never waited for DRAM. stall_share: of the cycles.
-    bound_by: the largest of `time_shares`, and bound_share how large it is.
+    bound_by: the largest of `time_shares`, and bound_share how large it is. distortion: squared
+    error of the logits as the curves predict it, None without curves that price the widths.
     """
 
     model: str
@@ -83,6 +68,7 @@ class SpeedupRow:
     stall_share: float
     bound_by: str
     bound_share: float
+    distortion: float | None = None
 
 
 def time_shares(stats: NetworkStats) -> dict[str, float]:
@@ -110,97 +96,6 @@ def time_shares(stats: NetworkStats) -> dict[str, float]:
             cycles["shift, fill, idle PEs"] += busy - macs
     total = sum(cycles.values())
     return {name: count / total for name, count in cycles.most_common() if count}
-
-
-def native_widths(accelerator: Accelerator) -> BitWidths:
-    """The operands of the accelerator at full width: the array's own, or a PE's whole words."""
-    width = accelerator.operand_width
-    return BitWidths(width.weight_bits, width.activation_bits)
-
-
-def parse_widths(spec: str, model: str, graph: LayerGraph, chip: Accelerator) -> Widths | None:
-    """The widths that a specification means for a network; None if it is for another one.
-
-    Raises ValueError as `BitWidths.parse` and `BitWidths.check` do.
-    """
-    if spec == NATIVE:
-        bits = native_widths(chip)
-        return Widths(f"native {_equal(bits)}", bits, f"operands of {chip.name}")
-    owner, found, rest = spec.partition("=")
-    if found and not Path(spec).exists():
-        if owner != model:
-            return None
-        spec = rest
-    bits = BitWidths.parse(spec)
-    if label := _equal(bits):
-        return Widths(label, bits, "equal widths, no allocation")
-    try:
-        bits.check(graph)
-    except ValueError as error:
-        raise ValueError(
-            f"{spec}, for {model}: {error}; a file for one of several networks is MODEL=FILE"
-        ) from None
-    return Widths(Path(spec).stem, bits, f"file {Path(spec).name}")
-
-
-def _equal(bits: BitWidths) -> str:
-    if isinstance(bits.weights, int) and isinstance(bits.activations, int):
-        return f"W{bits.weights}A{bits.activations}"
-    return ""
-
-
-def check_request(request: Request, models: Sequence[str], curves: Mapping[str, object]) -> None:
-    """Raise ValueError for what no table can be made of, before anything is simulated."""
-    for name, items in (("model", models), ("batch", request.batches)):
-        twice = [item for item, count in Counter(items).items() if count > 1]
-        if twice:
-            raise ValueError(f"speedup: the same {name} twice: {twice[0]}")
-    for spec in (*request.widths, *request.baselines):
-        owner, found, rest = spec.partition("=")
-        if found and not Path(spec).exists():
-            if owner not in models:
-                near = did_you_mean(owner, models)
-                raise ValueError(f"speedup: bits {spec!r}: {owner!r} is not among the models{near}")
-            BitWidths.parse(rest)
-        elif spec != NATIVE:
-            BitWidths.parse(spec)
-    if request.averages and not curves:
-        raise ValueError(
-            "speedup: --average needs rate-distortion curves, and there are none of "
-            f"{', '.join(models)}: measure them with chipfit curves and give --curves FILE.npz"
-        )
-    if not request.averages and (request.fit or not request.widths):
-        raise ValueError("speedup: give --bits or --average (--fit goes with --average)")
-
-
-def allocated(
-    request: Request, graph: LayerGraph, curves: RDCurves, accelerator: Accelerator, batch: int
-) -> Iterator[Widths]:
-    """The averages that were asked for: free ones, and with `fit` those that keep the layers'
-    operands in the memories that are to hold them, where the accelerator has such memories."""
-    from analysis.study import input_widths, least_widths, width_range
-    from quant.allocation.allocate import allocate
-    from quant.allocation.budget import Budget
-    from quant.allocation.fit import fit_caps
-
-    fixed = input_widths(graph)
-    source = f"allocated by curves of {curves.network}"
-    for average in request.averages:
-        least = least_widths(average, request.activation_bits)
-        caps = fit_caps(graph, accelerator, batch, fixed, least).caps if request.fit else ()
-        for kept in ((), caps) if caps else ((),):
-            budget = Budget(
-                weight_bits=average,
-                activation_bits=request.activation_bits if curves.activations else None,
-                fixed=fixed if curves.activations else {},
-                caps=kept,
-                weight_widths=width_range(least["weights"]),
-                activation_widths=width_range(least["activations"]),
-            )
-            label = f"average {average:g}" + (", fits" if kept else "")
-            bits = allocate(curves, budget).bits
-            bits.check(graph)
-            yield Widths(label, bits, source)
 
 
 def speedup_table(
@@ -274,12 +169,21 @@ def _block(
         _key(widths.bits): simulate(graph, accelerator, widths.bits, batch)
         for widths in _different([*bases, *chosen])
     }
+    if curves is not None:
+        seconds = known[_key(bases[0].bits)].seconds
+        for widths, stats in within_time(
+            request, graph, curves, accelerator, batch, bases[0].label, seconds
+        ):
+            chosen.append(widths)
+            known[_key(widths.bits)] = stats
     rows = []
     for base in _different(bases):
         before = known[_key(base.bits)]
         for widths in _different([base, *chosen]):
             stats = known[_key(widths.bits)]
-            rows.append(_row(model, graph, widths, base.label, stats, before))
+            distortion = predicted_distortion(curves, widths.bits, graph) if curves else None
+            row = _row(model, graph, widths, base.label, stats, before)
+            rows.append(replace(row, distortion=distortion))
     return rows
 
 

@@ -17,6 +17,7 @@ from analysis.options import (
     batch_size,
     ledger_path,
     output_folder,
+    share,
 )
 
 if TYPE_CHECKING:
@@ -38,8 +39,11 @@ def add_arguments(parser: ArgumentParser) -> None:
                         "networks whose curves come along, or of --curves")  # fmt: skip
     parser.add_argument("--fit", action="store_true",
                         help="beside each average one that keeps every layer on chip")  # fmt: skip
+    parser.add_argument("--latency-share", nargs="+", action="extend", type=share, metavar="S",
+                        help="the least distorted widths that take at most this share of the "
+                        "first baseline's time, such as 80%%; by curves too")  # fmt: skip
     parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
-                        help="average bits of an activation, with --average "
+                        help="average bits of an activation, with --average and --latency-share "
                         "(default 8)")  # fmt: skip
     parser.add_argument("--curves", nargs="+", action="extend", metavar="FILE",
                         help="curves of the networks (.npz)")  # fmt: skip
@@ -60,7 +64,8 @@ def run(options: Namespace) -> None:
     from analysis.run import check_folder, write_folder
     from analysis.scale import opened
     from analysis.sources import load_graph
-    from analysis.speedup import HEAD, Request, cells, check_request, speedup_files, speedup_table
+    from analysis.speedup import HEAD, cells, speedup_files, speedup_table
+    from analysis.speedup_widths import Request, check_request
     from analysis.summary import columns
     from hwsim.accelerator import load_accelerator
 
@@ -75,14 +80,17 @@ def run(options: Namespace) -> None:
         averages=tuple(options.average or []),
         fit=options.fit,
         activation_bits=options.activation_bits,
+        time_shares=tuple(options.latency_share or []),
     )
     check_folder(options.output)
     began = time.perf_counter()
-    curves = _curves_of(options) if request.averages else {}
+    curves = _curves_of(options) if request.needs_curves else {}
     check_request(request, options.model, curves)
-    without = [model for model in options.model if request.averages and model not in curves]
+    without = [model for model in options.model if request.needs_curves and model not in curves]
     if without:
-        print(f"chipfit: no curves of {', '.join(without)}: no averages there", file=sys.stderr)
+        print(
+            f"chipfit: no curves of {', '.join(without)}: nothing allocated there", file=sys.stderr
+        )
     graphs = {model: load_graph(model, options.image_size) for model in options.model}
     read = time.perf_counter()
     kept = ledger_path(options.ledger, options.output)

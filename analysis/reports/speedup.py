@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.sources import load_graph
-from analysis.speedup import SpeedupRow, markdown, native_widths
+from analysis.speedup import SpeedupRow, markdown
+from analysis.speedup_widths import native_widths
 from hwsim.accelerator import Accelerator, SystolicArray, load_accelerator
 from hwsim.bits import BitWidths
 from hwsim.files import write_atomically

@@ -12,10 +12,13 @@ from analysis.cli import main
 from analysis.reports import speedup as speedup_report
 from analysis.scale import opened
 from analysis.sources import load_graph
-from analysis.speedup import Request, native_widths, speedup_table, time_shares
+from analysis.speedup import speedup_table, time_shares
+from analysis.speedup_widths import Request, native_widths, predicted_distortion
 from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
 from hwsim.simulate import simulate
+from quant.allocation.allocate import allocate
+from quant.allocation.budget import Budget
 from quant.compact import load_shipped
 
 ON = ["--on", "tpu_v1", "eyeriss_v1"]
@@ -124,7 +127,7 @@ def test_a_file_may_belong_to_one_of_several_networks(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["digits"], "give --bits or --average"),
+        (["digits"], "give --bits, --average or --latency-share"),
         (["digits", "digits", "--bits", "4"], "the same model twice: digits"),
         (["digits", "--bits", "4", "--batch", "2", "2"], "the same batch twice: 2"),
         (["digits", "--bits", "4", "--on", "tpu_v1", "tpu_v1"], "the same accelerator twice"),
@@ -132,6 +135,8 @@ def test_a_file_may_belong_to_one_of_several_networks(tmp_path, capsys):
         (["digits", "--bits", "4", "--baseline", "W99A8"], "0..16"),
         (["digits", "--bits", "resnet=4"], "not among the models"),
         (["digits", "--bits", "4", "--fit"], "--fit goes with --average"),
+        (["resnet18", "--latency-share", "0.8"], "--latency-share needs rate-distortion curves"),
+        (["digits", "--latency-share", "1.5"], "between 0 and 1"),
         (["resnet18", "--average", "4"], "there are none of resnet18"),
         (["digits", "--bits", "4", "--average", "9"], "0..8"),
         (["digits", "--bits", "4", "--workers", "0"], "at least 1"),
@@ -178,3 +183,28 @@ def test_the_report_has_the_rows_the_commands_and_the_figures(folder, tmp_path):
     assert f"{best:.2f}x" in text.split("## The method")[0]
     with pytest.raises(SystemExit):
         speedup_report.main([str(tmp_path), "-o", str(out)])
+
+
+def test_a_share_of_the_baselines_time_is_met_with_the_least_distortion():
+    graph, chip = load_graph("mobilenet_v2"), load_accelerator("tpu_v1")
+    curves = {"mobilenet_v2": load_shipped("mobilenet_v2")}
+    request = Request((1,), ("W2A4",), time_shares=(0.9, 0.5))
+    rows = {
+        row.widths: row for row in speedup_table({"mobilenet_v2": graph}, [chip], request, curves)
+    }
+    met, missed = rows["time 90 %"], rows["narrowest"]
+    assert rows["W8A8"].cycles * 0.85 < met.cycles <= rows["W8A8"].cycles * 0.9
+    assert met.source == "least distortion in 90 % of the time of W8A8, by curves of mobilenet_v2"
+    assert rows["W8A8"].distortion < met.distortion < missed.distortion
+    # half the time is below the floor of the array, and the row says so
+    assert "none take 50 % of the time of W8A8" in missed.source
+    assert missed.cycles > rows["W8A8"].cycles * 0.5
+    assert (missed.weight_bits, round(missed.activation_bits)) == (2, 4)
+
+
+def test_predicted_distortion_is_that_of_the_allocation():
+    graph, curves = load_graph("mobilenet_v2"), load_shipped("mobilenet_v2")
+    chosen = allocate(curves, Budget(weight_bits=3.0, activation_bits=6.0))
+    found = predicted_distortion(curves, chosen.bits, graph)
+    assert found == pytest.approx(chosen.predicted_distortion)
+    assert predicted_distortion(curves, BitWidths(16, 16), graph) is None
