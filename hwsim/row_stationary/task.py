@@ -170,7 +170,7 @@ def width_classes(task: LayerTask) -> list[LayerTask]:
             task,
             shape=replace(task.shape, filters=int((packed == factor).sum())),
             widths=np.ascontiguousarray(kept[packed == factor]).tobytes(),
-            metadata_bits=int((packed == factor).sum()) * task.accelerator.metadata.bits,
+            metadata_bits=0 if i else task.metadata_bits,  # all of it before the first class
         )
-        for factor in np.unique(packed)
+        for i, factor in enumerate(np.unique(packed))
     ]

@@ -30,6 +30,9 @@ def plan_steps(
     steps = plan(index, task, array, width)
     for number, step in enumerate(steps):
         step.number = number
+    if steps and steps[0].tile is not None and array.weight_fetch == "packed":
+        dropped = task.metadata_bits * int((task.widths == 0).sum())
+        steps[0].tile.bits = np.append(steps[0].tile.bits, np.zeros(dropped, dtype=np.uint8))
     return steps
 
 

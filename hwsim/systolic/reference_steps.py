@@ -25,7 +25,8 @@ class GemmTask:
 
     ifmap: (groups, pixels, reduction), weight: (groups, reduction, columns) integers; widths:
     (groups, columns) bits of each column, two's complement, 0 drops it; activation_bits: of the
-    ifmap. after: tasks that produce it. metadata_bits: fetched with each column's first fold.
+    ifmap. after: tasks that produce it. metadata_bits: fetched with each column's first fold,
+    that of dropped columns with the first of all.
     from_chip: weights come from an on-chip buffer. read_bits, write_bits: what crosses the
     activation channel at each (block, chunk); None when all stays on chip. order: in which columns
     are placed, see `folds.cut_columns`.

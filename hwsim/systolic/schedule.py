@@ -112,8 +112,9 @@ def schedule_layer(
     """Cut a layer and price its weight tiles.
 
     widths: (groups, columns) bits of each filter; activation_bits: of the ifmap; pixels: of the
-    whole batch; metadata_bits: fetched with each channel's first fold (packed storage only). A
-    fold runs at the pace of its widest column, and filters that stream each at their own; order:
+    whole batch; metadata_bits: fetched with each channel's first fold, that of dropped channels
+    with the layer's first (packed storage only; nothing of a layer that is dropped whole). A fold
+    runs at the pace of its widest column, and filters that stream each at their own; order:
     see `cut_columns`.
     """
     # the serial schedule has no accumulator chunks: SCALE-Sim streams all rows of a fold
@@ -150,6 +151,7 @@ def schedule_layer(
     if array.weight_fetch == "packed":
         tile_bits = steps.weight_bits
         all_bits = tile_bits + (steps.fold == 0) * metadata_bits * steps.filters
+        all_bits[:1] += metadata_bits * int((widths == 0).sum())
     else:
         words = -(-widest // operand.weight_bits)
         all_bits = tile_bits = array.pes * operand.weight_bits * words

@@ -134,8 +134,9 @@ def test_all_weights_and_inputs_that_are_used_arrive_and_all_results_leave(
     graph, bits = case.graph, case.bits
     stats = case.run()
     weights = bits.weight_bits(graph)
-    for layer in graph.weighted:
-        weights += int((bits.weight(layer) > 0).sum()) * case.accelerator.metadata.bits
+    for layer in graph.weighted:  # with the metadata of dropped channels, but not of dropped layers
+        kept = bits.weight(layer).any()
+        weights += int(kept) * layer.out_channels * case.accelerator.metadata.bits
     used = max((_used_values(graph, bits, layer) for layer in graph), default=0)
     assert stats.dram_read_bits >= weights + used * case.batch * int(case.bits.activations["image"])
     coded = getattr(case.accelerator.array, "run_length_coding", False)
