@@ -77,7 +77,8 @@ def shares(widths: Widths) -> pd.DataFrame:
 def draw(figure: Figure, curves: RDCurves, chosen: Allocation) -> None:
     widths = chosen.bits.weights
     assert isinstance(widths, Mapping)
-    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=[1, 1.05]))
+    rows = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 1.05])
+    above, below = rows[:, 0]
     left, right = above.subfigures(1, 2)
     at = (chosen.average_weight_bits, chosen.weight_distortion)
     slope = chosen.weight_slope
