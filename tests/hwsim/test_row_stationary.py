@@ -29,7 +29,7 @@ from hwsim.row_stationary import RsMapping, best_mappings, load_mappings, simula
 from hwsim.row_stationary.bounds import CycleBound
 from hwsim.row_stationary.mapping import problems
 from hwsim.row_stationary.operands import FeatureMap, feature_maps
-from hwsim.row_stationary.task import LayerTask, layer_task
+from hwsim.row_stationary.task import LayerTask, layer_task, width_classes
 from hwsim.row_stationary.timing import pass_cycles
 from hwsim.stats import NetworkStats
 
@@ -260,6 +260,15 @@ def test_dropped_filters_cost_no_macs_and_no_weights() -> None:
     assert none.detail["processing_cycles"] == 0
     assert none.dram_write_bits == full.dram_write_bits  # the next layer reads the constants
     assert none.cycles > 0
+
+
+def test_filters_apart_by_width_bring_the_metadata_of_all_channels() -> None:
+    layer = _mixed_graph()["first"]
+    widths = BitWidths({"first": np.array([0, 2, 2, 4, 0, 8, 8, 16])}, 8)
+    maps = dict.fromkeys(["input", "first"], PLAIN)
+    parts = width_classes(layer_task(layer, packed(EYERISS), widths, 1, maps))
+    assert len(parts) == 4
+    assert sum(part.metadata_bits for part in parts) == 8 * EYERISS.metadata.bits
 
 
 def test_packing_saves_cycles_and_grouping_by_width_saves_more() -> None:
