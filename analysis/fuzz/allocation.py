@@ -1,14 +1,18 @@
-"""Random curves and budgets, and the plain exhaustive search, for the tests of the allocation."""
+"""Random curves and budgets: the allocation against the plain exhaustive search."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
+from hypothesis import strategies as st
 
+from analysis.fuzz.model import same
 from hwsim.graph import LayerGraph
+from quant.allocation.allocate import allocate
 from quant.allocation.allocation import Allocation
-from quant.allocation.budget import Budget, Cap
+from quant.allocation.budget import Budget, Cap, InfeasibleBudget
 from quant.allocation.problem import Problem, build
 from quant.curves import LayerCurve, RDCurves, TensorCurve
 
@@ -110,3 +114,38 @@ def network_curves(graph: LayerGraph, rng: np.random.Generator) -> RDCurves:
         d[0] = np.inf
         activations.append(TensorCurve(layer.name, d, layer.output.values))
     return RDCurves(graph.name, tuple(weights), tuple(activations))
+
+
+@dataclass(frozen=True)
+class AllocationCase:
+    """`small_curves` under `small_budget`, both drawn with one seed."""
+
+    seed: int
+
+
+cases = st.builds(AllocationCase, seed=st.integers(0, 2**32 - 1))
+
+
+def check(case: AllocationCase) -> None:
+    """Nothing is better than the answer, which is feasible, above its bound, and what it says."""
+    rng = np.random.default_rng(case.seed)
+    curves = small_curves(rng)
+    budget = small_budget(rng, curves)
+    best = best_of_all(curves, budget)
+    try:
+        answer = allocate(curves, budget)
+    except InfeasibleBudget:
+        same("feasible widths", None, best)
+        return
+    assert best is not None, "the answer is not feasible: nothing is"
+    assert answer.lower_bound <= best * (1 + 1e-9) + 1e-9, "the bound is above the best of all"
+    np.testing.assert_allclose(answer.predicted_distortion, best, rtol=1e-12)
+    for constraint in answer.constraints:
+        assert constraint.used_bits <= constraint.limit_bits, f"{constraint.name} is not kept"
+    problem = build(curves, budget)
+    bits = widths_of(answer, problem)
+    distortion = problem.points[bits, np.arange(len(bits))].sum()
+    np.testing.assert_allclose(answer.predicted_distortion, distortion, rtol=1e-12)
+    in_all = problem.rows @ problem.rates(bits) + problem.overhead
+    used = [constraint.used_bits for constraint in answer.constraints]
+    np.testing.assert_allclose(used, in_all / problem.scale)

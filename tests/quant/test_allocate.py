@@ -11,58 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.fuzz.allocation import (
-    best_of_all,
+    AllocationCase,
+    cases,
+    check,
     convex_curves,
     small_budget,
     small_curves,
-    widths_of,
 )
 from quant.allocation.allocate import allocate, equal_widths, per_layer
 from quant.allocation.budget import Budget, Cap, InfeasibleBudget
-from quant.allocation.problem import build
 from quant.curves import LayerCurve, RDCurves, TensorCurve
 
 seeds = st.integers(0, 2**32 - 1)
 
 
 @settings(max_examples=300)
-@given(seed=seeds)
-def test_the_best_of_all_widths_lies_between_the_bound_and_the_answer(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    curves = small_curves(rng)
-    budget = small_budget(rng, curves)
-    best = best_of_all(curves, budget)
-    if best is None:
-        with pytest.raises(InfeasibleBudget):
-            allocate(curves, budget)
-        return
-    answer = allocate(curves, budget)
-    assert answer.lower_bound <= best * (1 + 1e-9) + 1e-9
-    assert answer.predicted_distortion >= best * (1 - 1e-12)
-    for constraint in answer.constraints:
-        assert constraint.used_bits <= constraint.limit_bits
-    # what it says of itself is what its widths say
-    problem = build(curves, budget)
-    bits = widths_of(answer, problem)
-    distortion = problem.points[bits, np.arange(len(bits))].sum()
-    np.testing.assert_allclose(answer.predicted_distortion, distortion, rtol=1e-12)
-    used = [constraint.used_bits for constraint in answer.constraints]
-    in_all = problem.rows @ problem.rates(bits) + problem.overhead
-    np.testing.assert_allclose(used, in_all / problem.scale)
-
-
-def test_few_items_are_allocated_as_well_as_by_trying_everything() -> None:
-    found = tried = 0
-    for seed in range(250):
-        rng = np.random.default_rng(seed)
-        curves = small_curves(rng)
-        budget = small_budget(rng, curves)
-        best = best_of_all(curves, budget)
-        if best is not None:
-            tried += 1
-            found += allocate(curves, budget).predicted_distortion <= best * (1 + 1e-12)
-    assert tried > 100
-    assert found == tried
+@given(case=cases)
+def test_few_items_are_allocated_as_well_as_by_trying_everything(case: AllocationCase) -> None:
+    check(case)
 
 
 @given(seed=seeds, slope=st.floats(1e-6, 1e3))
