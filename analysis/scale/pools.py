@@ -7,6 +7,7 @@ and with dask it waits for ever for a task whose worker was lost (joblib 1.6, di
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 ONE_THREAD = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB")
 }
+QUIET = ("distributed", "distributed.client", "distributed.core", "distributed.utils", "asyncio",
+         "tornado.application")  # fmt: skip
 ORPHAN_SECONDS = 0.5  # a worker that has lost its driver ends within this
 
 
@@ -102,6 +105,8 @@ class DaskPool:
             raise ValueError(
                 "--scheduler needs dask.distributed: pip install 'chipfit[distributed]'"
             ) from None
+        for name in QUIET:  # a lost scheduler is one line of ours, not ten tracebacks
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self.address = address
         self.lost: tuple[type[BaseException], ...] = (distributed.KilledWorker,)
         try:
