@@ -116,6 +116,19 @@ def share(text: str) -> float:
     return value
 
 
+def tolerance(text: str) -> float:
+    """'0', '1e-6' or '5%' to a share in 0..1."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a share of at least 0 and below 1, such as 1e-6, got {text!r}"
+        )
+    return value
+
+
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _PICOJOULE = {"J": 1e12, "mJ": 1e9, "uJ": 1e6, "nJ": 1e3}
 
@@ -183,12 +196,10 @@ def add_least(parser: argparse.ArgumentParser) -> None:
                         help="narrowest activations (default 4)")  # fmt: skip
 
 
-def add_group(parser: argparse.ArgumentParser) -> None:
-    several = parser.add_mutually_exclusive_group()
-    several.add_argument("--group", type=positive_int, metavar="N",
-                         help="one width for every N neighbouring output channels (or as many "
-                         "below as divide the layer)")  # fmt: skip
-    several.add_argument("--per-layer", action="store_true", help="one width a layer")
+def add_group(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--group", type=positive_int, metavar="N",
+                        help="one width for every N neighbouring output channels (or as many "
+                        "below as divide the layer)")  # fmt: skip
 
 
 def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:

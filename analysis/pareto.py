@@ -17,17 +17,17 @@ from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
 from hwsim.simulate import simulate
-from quant.allocation.allocate import allocate, equal_widths, per_layer
+from quant.allocation.allocate import allocate, equal_widths
 from quant.allocation.allocation import Allocation
 from quant.allocation.budget import Budget, InfeasibleBudget
 from quant.curves import RDCurves
+from quant.granularity import CHANNEL, LAYER, unit_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from quant.accuracy import Accuracy
 
-METHODS = ("per channel", "per layer", "equal widths")
 Evaluate = Callable[[BitWidths], "Accuracy"]
 
 
@@ -41,9 +41,14 @@ class Point:
 
 
 def choose_points(
-    curves: RDCurves, graph: LayerGraph, widths: Sequence[float], activation_bits: float
+    curves: RDCurves,
+    graph: LayerGraph,
+    widths: Sequence[float],
+    activation_bits: float,
+    group: int = CHANNEL,
 ) -> list[Point]:
-    """Allocations by every method at every average width that the method can keep.
+    """Allocations per channel, per group of channels (if `group` is more than one), per layer and
+    of equal widths, at every average width that each can keep.
 
     Equal widths are whole, so they stand only at whole averages. Raises ValueError if no width can
     be kept by any method.
@@ -60,14 +65,15 @@ def choose_points(
             weight_widths=width_range(least["weights"]),
             activation_widths=width_range(least["activations"]),
         )
-        for method, choose in zip(METHODS, (allocate, per_layer), strict=False):
+        for unit in sorted({CHANNEL, group, LAYER}):
             try:
-                points.append(Point(method, bits, choose(curves, budget)))
+                found = allocate(curves, budget, unit)
+                points.append(Point(f"per {unit_name(unit)}", bits, found))
             except InfeasibleBudget:
                 continue
         if float(bits).is_integer() and bits >= 1:
             tensors = max(1, int(activation_bits)) if has_activations else None
-            points.append(Point(METHODS[2], bits, equal_widths(curves, int(bits), tensors)))
+            points.append(Point("equal widths", bits, equal_widths(curves, int(bits), tensors)))
     if not points:
         raise ValueError(
             f"pareto: no average width of {', '.join(f'{b:g}' for b in widths)} can be kept; "

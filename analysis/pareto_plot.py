@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from analysis.plots import BLUE, GREEN, ORANGE
+from analysis.plots import BLUE, GREEN, ORANGE, PURPLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +16,7 @@ _MARKS = {
     "per layer": ("s--", ORANGE),
     "equal widths": ("^:", GREEN),
 }
+_OTHER = ("D-.", PURPLE)  # per group of channels
 
 
 def _axis(
@@ -45,15 +46,15 @@ def draw_pareto(figure: Figure, table: pd.DataFrame, accelerators: Sequence[str]
     panels = figure.subplots(len(down), len(across), squeeze=False, sharey="row", sharex="col")
     for row, (y, y_unit, y_label) in zip(panels, down, strict=True):
         for ax, (x, x_unit, x_label) in zip(row, across, strict=True):
-            for method, (mark, colour) in _MARKS.items():
+            for method in table["method"].unique():
+                mark, colour = _MARKS.get(method, _OTHER)
                 rows = table[table["method"] == method].sort_values("asked_bits")
-                if len(rows):
-                    ax.plot(rows[x] / x_unit, rows[y] / y_unit, mark, color=colour, label=method,
-                            markersize=4)  # fmt: skip
+                ax.plot(rows[x] / x_unit, rows[y] / y_unit, mark, color=colour, label=method,
+                        markersize=4)  # fmt: skip
             if y == "predicted_distortion":
                 ax.set_yscale("log")
             ax.xaxis.set_major_locator(MaxNLocator(4))
             if y == down[-1][0]:
                 ax.set_xlabel(x_label)
         row[0].set_ylabel(y_label)
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4)

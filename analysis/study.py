@@ -20,6 +20,7 @@ from quant.allocation.allocation import Allocation
 from quant.allocation.budget import Budget, Cap, InfeasibleBudget, Kind
 from quant.allocation.fit import Unfit, fit_caps
 from quant.curves import RDCurves
+from quant.granularity import CHANNEL, unit_name
 
 if TYPE_CHECKING:
     from analysis.measuring import Choosing
@@ -34,13 +35,15 @@ BASELINE = "W8A8"
 @dataclass(frozen=True)
 class Request:
     """What is asked of a study: average bits of the weights and of the activations, accelerators,
-    images at once, and the narrowest widths that may be used."""
+    images at once, the narrowest widths that may be used, and how many output channels share one.
+    """
 
     weight_bits: float
     activation_bits: float
     accelerators: tuple[Accelerator, ...]
     batch: int
     least: Mapping[Kind, int]
+    group: int = CHANNEL
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ class Study:
 
     @property
     def main(self) -> Variant:
-        """The allocation that the study is about: per channel, within the caps of every
-        accelerator."""
+        """The allocation that the study is about: per channel (or per group of channels, where
+        that is asked for), within the caps of every accelerator."""
         return self.variants[-1]
 
 
@@ -136,6 +139,9 @@ def choose_allocations(
     average = f"{_label(weight_bits)} bits"
     chosen.append((f"per layer, {average}", per_layer(curves, free)))
     chosen.append((f"per channel, {average}", allocate(curves, free)))
+    unit = f"per {unit_name(request.group)}"
+    if request.group != CHANNEL:
+        chosen.append((f"{unit}, {average}", allocate(curves, free, request.group)))
     unfit: dict[str, tuple[Unfit, ...]] = {}
     every_cap: list[Cap] = []
     for accelerator in request.accelerators:
@@ -143,11 +149,12 @@ def choose_allocations(
         unfit[accelerator.name] = fit.unfit
         every_cap += fit.caps
         budget = replace(free, caps=fit.caps)
-        name = f"per channel, {average}, fits {accelerator.name}"
-        chosen.append((name, allocate(curves, budget)))
+        name = f"{unit}, {average}, fits {accelerator.name}"
+        chosen.append((name, allocate(curves, budget, request.group)))
     if len(request.accelerators) > 1:
         budget = replace(free, caps=tuple(every_cap))
-        chosen.append((f"per channel, {average}, fits all", allocate(curves, budget)))
+        name = f"{unit}, {average}, fits all"
+        chosen.append((name, allocate(curves, budget, request.group)))
     return chosen, unfit
 
 

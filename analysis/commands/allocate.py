@@ -25,7 +25,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_least(parser)
     parser.add_argument("curves", help="curves file (.npz), or digits or mobilenet_v2, whose "
                         "curves come along")  # fmt: skip
-    add_group(parser)
+    several = parser.add_mutually_exclusive_group()
+    add_group(several)
+    several.add_argument("--per-layer", action="store_true", help="one width a layer")
     parser.add_argument("--bits", type=average_bits, help="average bits of a weight")
     parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
                         help="average bits of an activation (default 8)")  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from analysis.options import (
     MODEL_HELP,
+    add_group,
     add_json,
     add_measuring,
     add_sources,
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("source", help=f"curves file (.npz), or {MODEL_HELP}")
+    parser.add_argument("source", help=f"curves file (.npz), or {MODEL_HELP}; mobilenet_v2 without "
+                        "--weights and --images: by the curves that come along")  # fmt: skip
+    add_group(parser)
     parser.add_argument("--bits", type=bits_range, default="2..8", metavar="LO..HI[:STEP]",
                         help="average bits of a weight (default 2..8)")  # fmt: skip
     parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
@@ -50,13 +53,15 @@ def run(options: Namespace) -> None:
     from analysis.run import check_folder, write_folder
     from analysis.sources import EMBEDDED, load_graph
     from hwsim.accelerator import load_accelerator
+    from quant.compact import shipped
 
     names = options.on or [DEFAULT_ACCELERATORS[0]]
     if len(set(names)) < len(names):
         raise ValueError(f"pareto: the same accelerator twice in --on: {', '.join(names)}")
     accelerators = [load_accelerator(name) for name in names]
     from_file = options.source.endswith(".npz")
-    known = load_curves(options.source) if from_file else None
+    along = options.source in shipped() and options.images is None and options.weights is None
+    known = load_curves(options.source) if from_file or along else None
     model = options.model or (options.source if known is None else known.network)
     folder = options.output or f"runs/pareto_{model.replace(':', '_')}"
     check_folder(folder)
@@ -68,7 +73,7 @@ def run(options: Namespace) -> None:
         assert known is not None
         found, graph, judge = known, load_graph(model, options.image_size), None
     curves_done = time.perf_counter()
-    points = choose_points(found, graph, options.bits, options.activation_bits)
+    points = choose_points(found, graph, options.bits, options.activation_bits, options.group or 1)
     for point in points:
         point.allocation.bits.check(graph)
     chosen = time.perf_counter()
@@ -82,6 +87,7 @@ def run(options: Namespace) -> None:
         "model": model,
         "bits": options.bits,
         "activation_bits": options.activation_bits,
+        "group": options.group or 1,
         "accelerators": names,
         "batch": options.batch,
         "seed": options.seed,

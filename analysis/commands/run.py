@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
 
 from analysis.options import (
     MODEL_HELP,
+    add_group,
     add_least,
     add_measuring,
     add_sources,
@@ -16,12 +16,10 @@ from analysis.options import (
     output_folder,
 )
 
-if TYPE_CHECKING:
-    pass
-
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_least(parser)
+    add_group(parser)
     parser.add_argument("model", nargs="?", default="digits", help=f"{MODEL_HELP} (default digits)")
     parser.add_argument("--bits", type=average_bits, default=None,
                         help="average bits of a weight (default 4; 3 for digits)")  # fmt: skip
@@ -64,7 +62,9 @@ def run(options: Namespace) -> None:
     network = load_network(options.model, options.weights, options.image_size)
     images = image_sets(options, network)
     least = least_widths_of(options, bits)
-    request = Request(bits, options.activation_bits, accelerators, options.batch, least)
+    request = Request(
+        bits, options.activation_bits, accelerators, options.batch, least, options.group or 1
+    )
     with ProgressBars() as progress:
         study = run_study(
             network,
@@ -83,6 +83,7 @@ def run(options: Namespace) -> None:
         "bits": bits,
         "activation_bits": options.activation_bits,
         "least_bits": least,
+        "group": request.group,
         "accelerators": names,
         "batch": options.batch,
         "calibration_images": len(images.calibration),
