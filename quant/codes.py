@@ -94,7 +94,7 @@ def save_packed(
         "schema": SCHEMA,
         "network": network.name,
         "layers": layers,
-        "activations": {name: _plain(q) for name, q in quantized.activations.items()},
+        "activations": {name: plain_quantizers(q) for name, q in quantized.activations.items()},
         "made_by": dict(made_by or {}),
     }
     content = save(tensors, {_HEADER: json.dumps(header, sort_keys=True, allow_nan=False)})
@@ -137,10 +137,10 @@ def _tensors(quantized: QuantizedNetwork) -> dict[str, np.ndarray]:
     }
 
 
-def _plain(quantizers: Quantizers) -> list[Any]:
+def plain_quantizers(quantizers: Quantizers) -> list[Any]:
     """[bits, step, zero point] of a tensor, or one such list a channel."""
     if isinstance(quantizers, tuple):
-        return [_plain(quantizer) for quantizer in quantizers]
+        return [plain_quantizers(quantizer) for quantizer in quantizers]
     return [quantizers.bits, quantizers.step, quantizers.zero_point]
 
 
@@ -283,7 +283,7 @@ def load_packed(path: str | os.PathLike[str] | PackedFile, network: Network) -> 
             f"{file.path}: the packed network {file.network!r} does not fit {network.name!r}: the "
             f"file {what}"
         )
-    activations = _activations(file, network)
+    activations = read_quantizers(file.path, file.activations, network)
     parameters, quantizers, widths = {}, {}, {}
     end = 0
     for name, (bits, index) in file.weights().items():
@@ -294,28 +294,36 @@ def load_packed(path: str | os.PathLike[str] | PackedFile, network: Network) -> 
         quantizers[name] = DeadZoneQuantizer(torch.from_numpy(bits), step)
         weight: Tensor = quantizers[name].value(torch.from_numpy(index))
         parameters[name] = weight, torch.from_numpy(file.biases[start:end].copy())
-    tensors = {
-        name: np.array([q.bits for q in quantizer])
-        if isinstance(quantizer, tuple)
-        else np.array(quantizer.bits)
-        for name, quantizer in activations.items()
-    }
-    bits_of = BitWidths(widths, tensors)
+    bits_of = BitWidths(widths, activation_widths(activations))
     return QuantizedNetwork(network, bits_of, parameters, quantizers, activations)
 
 
-def _activations(file: PackedFile, network: Network) -> dict[str, Quantizers]:
+def activation_widths(quantizers: Mapping[str, Quantizers]) -> dict[str, np.ndarray]:
+    """{tensor: its width, or (channels,) one a channel}."""
+    return {
+        name: np.array([q.bits for q in own]) if isinstance(own, tuple) else np.array(own.bits)
+        for name, own in quantizers.items()
+    }
+
+
+def read_quantizers(
+    path: str, activations: Mapping[str, Any], network: Network
+) -> dict[str, Quantizers]:
+    """Undo `plain_quantizers` for every tensor of a network.
+
+    Raises ValueError, in one line with the path, for anything else.
+    """
     known = [layer.name for layer in network.graph]
-    for name in file.activations:
+    for name in activations:
         if name not in known:
             raise ValueError(
-                f"{file.path}: activations of {name!r}, which network {network.name!r} does not "
+                f"{path}: activations of {name!r}, which network {network.name!r} does not "
                 f"have{did_you_mean(name, known)}"
             )
     found: dict[str, Quantizers] = {}
     for layer in network.graph:
-        where = f"{file.path}: activations of {layer.name!r}"
-        plain = file.activations.get(layer.name)
+        where = f"{path}: activations of {layer.name!r}"
+        plain = activations.get(layer.name)
         if isinstance(plain, list) and plain and isinstance(plain[0], list):
             if len(plain) != layer.output.channels:
                 raise ValueError(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
+from itertools import zip_longest
 from os import PathLike
 from typing import Any
 
@@ -45,12 +46,57 @@ def export(
     The module is left as it was. Raises ValueError with both reasons when both ways fail.
     """
     inputs = _example_inputs(module, input_shape)
-    with _eval_mode(module), _quiet(), torch.no_grad():
+    with _eval_mode(module), quiet(), torch.no_grad():
         try:
             program = torch.export.export(module, inputs)
         except Exception as refusal:  # whatever a user's module or torch raises: fx may do better
             program = _export_after_fx(module, inputs, refusal)
         return program.run_decompositions({_ATTENTION: _attention})
+
+
+def export_any_batch(
+    module: nn.Module, input_shape: Sequence[int], name: str | None = None
+) -> ExportedProgram:
+    """`export` for batches of every size: the first axis of the input is a symbol.
+
+    input_shape: of one image. The nodes have the names that they have at a fixed batch size, by
+    which joins know them. Raises ValueError if the module does other work for other batch sizes.
+    """
+    name = name or type(module).__name__
+    named = export(module, (2, *input_shape))
+    inputs = _example_inputs(module, (2, *input_shape))
+    free = ({0: torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)},)
+    try:
+        with _eval_mode(module), quiet(), torch.no_grad():
+            program = torch.export.export(module, inputs, dynamic_shapes=free)
+            program = program.run_decompositions({_ATTENTION: _attention})
+    except Exception as refusal:  # whatever a user's module or torch raises
+        raise ValueError(
+            f"network {name!r}: cannot be traced for batches of any size: {first_line(refusal)}; "
+            f"give one batch size"
+        ) from None
+    pairs = list(zip_longest(_tensor_steps(program), _tensor_steps(named)))
+    if any(a is None or b is None or a.target != b.target for a, b in pairs):
+        raise ValueError(
+            f"network {name!r}: forward does not do the same for every batch size; give one"
+        )
+    for step, known in pairs:
+        step.name = known.name
+    return program
+
+
+def _tensor_steps(program: ExportedProgram) -> list[torch.fx.Node]:
+    """Calls that compute tensors, and not the sizes of a batch that is a symbol."""
+    return [
+        node
+        for node in program.graph.nodes
+        if node.op == "call_function" and not isinstance(node.meta.get("val"), _SIZES)
+        and node.meta.get("val") is not None
+    ]  # fmt: skip
+
+
+_LARGEST_BATCH = 2**16
+_SIZES = (torch.SymInt, torch.SymBool, torch.SymFloat, int, bool, float)
 
 
 def read_program(path: str | PathLike[str]) -> ExportedProgram:
@@ -59,7 +105,7 @@ def read_program(path: str | PathLike[str]) -> ExportedProgram:
     It must have been exported in eval mode for one image (batch 1). Raises ValueError otherwise.
     """
     try:
-        with _quiet():
+        with quiet():
             program = torch.export.load(path).run_decompositions({_ATTENTION: _attention})
     except Exception as error:  # anything that is not such a file; torch has no error for that
         raise ValueError(
@@ -218,7 +264,7 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No warnings, no log, nothing on standard error.
 
     torch deprecates its own internals and prints the graphs that it gives up on; what matters of
