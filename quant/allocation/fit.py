@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwsim.accelerator import Accelerator
+from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
-from hwsim.memory import held_operands
+from hwsim.memory import held_operands, plan_residency, stored_bits
 from quant.allocation.budget import Cap, Kind
 
 # assumed: widths below which a layer is not worth squeezing, since without retraining accuracy goes
@@ -49,12 +50,15 @@ def fit_caps(
 ) -> Fit:
     """Caps of every layer in the memories that are to hold whole layers (`fit = "layer"`).
 
-    Memories that keep tensors from layer to layer are capped with all tensors alive. A layer that
-    does not fit with all its widths at `least` is left out and listed as unfit; so a budget that
+    Memories that keep tensors from layer to layer are capped with all tensors alive, in the order
+    of execution that needs least room at the narrowest widths: where its caps are kept everything
+    fits, so the order that the simulator takes at the chosen widths keeps everything too. A layer
+    that does not fit with all its widths at `least` is left out and listed as unfit; so a budget that
     allows these widths can keep all caps. fixed: widths that the budget fixes. Raises ValueError
     for a memory that holds weights and activations of a batch above 1, which do not grow alike.
     """
     fixed = fixed or {}
+    order = _order(graph, accelerator, fixed, least)
     caps: list[Cap] = []
     unfit: list[Unfit] = []
     for memory in accelerator.memory:
@@ -66,7 +70,8 @@ def fit_caps(
                 f"accelerator {accelerator.name!r}: memory {memory.name!r} holds weights and "
                 f"activations, which caps cannot weigh together at batch {batch}; use batch 1"
             )
-        for layer, members in ((graph[n], m) for n, m in held_operands(graph, memory).items()):
+        for name, members in held_operands(graph, memory, order).items():
+            layer = graph[name]
             if not members or layer.kind == "input":
                 continue
             overhead = 0
@@ -84,9 +89,26 @@ def fit_caps(
                 mean = max(0, limit - overhead) / sum(sizes.values())
                 unfit.append(Unfit(layer.name, memory.name, mean))
                 continue
-            name = f"{layer.name} in {accelerator.name} {memory.name}"
-            caps.append(Cap(name, members, limit, overhead))
+            where = f"{name} in {accelerator.name} {memory.name}"
+            caps.append(Cap(where, members, limit, overhead))
     return Fit(tuple(caps), tuple(unfit))
+
+
+def _order(
+    graph: LayerGraph,
+    accelerator: Accelerator,
+    fixed: Mapping[tuple[Kind, str], int | np.ndarray],
+    least: Mapping[Kind, int],
+) -> tuple[str, ...]:
+    """Layers in the order in which the simulator runs them where all tensors fit."""
+    widths = {
+        layer.name: np.asarray(fixed.get(("activations", layer.name), least["activations"]))
+        for layer in graph
+    }
+    bits = BitWidths(least["weights"], widths)
+    everything = sum(stored_bits(graph, bits, 1).values())
+    in_place = accelerator.vector.in_place
+    return plan_residency(graph, bits, 1, everything, in_place=in_place).order
 
 
 def _values(graph: LayerGraph, member: tuple[Kind, str]) -> int:

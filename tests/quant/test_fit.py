@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from graphs import residual
 
-from hwsim import load_accelerator
+from hwsim import BitWidths, Layer, LayerGraph, Tensor, load_accelerator, simulate
+from hwsim.graph import Vector
 from hwsim.memory import alive_tensors
 from quant.allocation.fit import fit_caps
 
@@ -74,3 +75,27 @@ def test_weights_and_a_batch_of_activations_in_one_memory_are_refused():
     assert len(fit_caps(GRAPH, both).caps) == 3
     with pytest.raises(ValueError, match="use batch 1"):
         fit_caps(GRAPH, both, batch=2)
+
+
+def test_caps_follow_the_order_in_which_the_layers_run():
+    """x feeds a (6 values) and c (9), each squeezed to 1: the order that squeezes first needs 12
+    values at once, the graph's own 17."""
+    sizes = {"x": 2, "a": 6, "c": 9, "b": 1, "d": 1, "out": 1}
+    x, a, c, b, d, out = (Tensor(name, (1, k, 1, 1)) for name, k in sizes.items())
+    layers = (
+        Layer("x", "input", Vector(0), (), x),
+        Layer("a", "pool", Vector(6), (x,), a),
+        Layer("c", "pool", Vector(9), (x,), c),
+        Layer("b", "pool", Vector(1), (a,), b),
+        Layer("d", "pool", Vector(1), (c,), d),
+        Layer("out", "add", Vector(1), (b, d), out),
+    )
+    graph = LayerGraph("squeeze", layers, ("out",))
+    least = {"weights": 8, "activations": 8}
+    assert fit_caps(graph, machine(12 * 8), least=least).unfit == ()
+    assert fit_caps(graph, machine(12 * 8 - 1), least=least).unfit != ()
+    rows = simulate(graph, machine(12 * 8), BitWidths(8, 8)).layers
+    required = {row.name: row.required_bits["unified_buffer"] // 8 for row in rows}
+    caps = fit_caps(graph, machine(12 * 8), least=least).caps
+    alive = {cap.name.split()[0]: sum(sizes[n] for _, n in cap.members) for cap in caps}
+    assert alive == {name: need for name, need in required.items() if name != "x"}
