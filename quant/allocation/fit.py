@@ -53,9 +53,10 @@ def fit_caps(
     Memories that keep tensors from layer to layer are capped with all tensors alive, in the order
     of execution that needs least room at the narrowest widths: where its caps are kept everything
     fits, so the order that the simulator takes at the chosen widths keeps everything too. A layer
-    that does not fit with all its widths at `least` is left out and listed as unfit; so a budget that
-    allows these widths can keep all caps. fixed: widths that the budget fixes. Raises ValueError
-    for a memory that holds weights and activations of a batch above 1, which do not grow alike.
+    that does not fit with all its widths at `least` is left out and listed as unfit; so a budget
+    that allows these widths can keep all caps. fixed: widths that the budget fixes. Raises
+    ValueError for a memory that holds weights and activations of a batch above 1, which do not
+    grow alike.
     """
     fixed = fixed or {}
     order = _order(graph, accelerator, fixed, least)
