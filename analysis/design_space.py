@@ -145,6 +145,14 @@ def find_field(accelerator: Accelerator, name: str) -> Field:
     )
 
 
+def has_fields(accelerator: Accelerator, text: str) -> bool:
+    """Whether every field that 'FIELD,FIELD=...' names could be one of this accelerator."""
+    ends = [f".{field.short}" for field in numeric_fields(accelerator).values()]
+    known = {*numeric_fields(accelerator)}
+    names = [name.strip() for name in text.partition("=")[0].split(",")]
+    return all(n in known or any(end.endswith(f".{n}") for end in ends) for n in names)
+
+
 def _hint(name: str, names: Sequence[str]) -> str:
     return did_you_mean(name, names) or "; see `chipfit accelerators NAME` for its fields"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.design_space import Axis, Design, Value, onchip_bits, show, unlimited, with_values
+from analysis.design_space import Axis, Design, Value, onchip_bits, unlimited, with_values
 from analysis.scale import Ledger, Runner, Task, code_version, key_of
 from analysis.study import input_widths, width_range
 from hwsim.accelerator import Accelerator
@@ -211,7 +211,28 @@ def _simulate(
     progress: Progress | None,
 ) -> pd.DataFrame:
     """Rows of `ManyStats.to_frame`, and PEs, in the order of the chips."""
-    same = key_of("design point", code_version("hwsim"), graph, batch)
+    what = f"design points, {label}"
+    rows = point_results(what, simulate_rows, graph, chips, widths, batch, runner, progress)
+    stats = many_stats(graph, chips, batch, [_point(row) for row in rows])
+    return stats.to_frame().assign(pes=stats.pes)
+
+
+def point_results(
+    what: str,
+    function: Callable[[LayerGraph, Sequence[Accelerator], BitWidths, int], list[Any]],
+    graph: LayerGraph,
+    chips: Sequence[Accelerator],
+    widths: Sequence[BitWidths],
+    batch: int,
+    runner: Runner,
+    progress: Progress | None = None,
+) -> list[Any]:
+    """What a function says of every chip with its widths, through the runner and its ledger.
+
+    function: a public one; called with chips that `simulate_alike` takes together and one set of
+    widths, gives plain data for each. what: for the progress.
+    """
+    same = key_of(function.__name__, code_version("hwsim"), graph, batch)
     texts = {id(bits): json.dumps(bits.to_json(), sort_keys=True) for bits in widths}
     bits_keys = {name: key_of(text) for name, text in texts.items()}
     keys = [
@@ -225,11 +246,9 @@ def _simulate(
 
     def show(done: int, of: int) -> None:
         if progress is not None:
-            progress(f"design points, {label}", done, of)
+            progress(what, done, of)
 
-    points = [_point(row) for row in runner.results(keys, simulate_rows, tasks, show)]
-    stats = many_stats(graph, chips, batch, points)
-    return stats.to_frame().assign(pes=stats.pes)
+    return runner.results(keys, function, tasks, show)
 
 
 def simulate_rows(
@@ -327,7 +346,8 @@ def _others(axes: Sequence[Axis], axis: Axis) -> list[str]:
     return [other.name for other in axes if other is not axis]
 
 
-def _bandwidths(axes: Sequence[Axis]) -> list[Axis]:
+def bandwidth_axes(axes: Sequence[Axis]) -> list[Axis]:
+    """Those that vary the bandwidth of a channel."""
     return [axis for axis in axes if axis.fields[0].path.endswith(".bandwidth")]
 
 
@@ -336,7 +356,7 @@ def _unlimited_chips(
 ) -> list[tuple[Axis, tuple[Value, ...], Accelerator]]:
     """For every bandwidth axis and combination of the others: the chip with that axis unlimited."""
     found = []
-    for axis in _bandwidths(axes):
+    for axis in bandwidth_axes(axes):
         place = list(axes).index(axis)
         seen: dict[tuple[Value, ...], Accelerator] = {}
         for design, chip in zip(designs, chips, strict=True):
@@ -417,138 +437,3 @@ def _idle(table: pd.DataFrame, axes: Sequence[Axis]) -> tuple[str, ...]:
             if int(series.nunique().to_numpy().max()) == 1:
                 found.append(axis.short)
     return tuple(found)
-
-
-def best_rows(table: pd.DataFrame) -> list[tuple[str, int]]:
-    """(what is least, row) for the best designs of each allocation; of equals the one with the
-    fewest on-chip bits, then PEs, then the fastest."""
-    found = []
-    for _, rows in table.groupby("allocation", sort=False):
-        for name, cost in (
-            ("fastest", rows["seconds"]),
-            ("least energy", rows["energy_pj"]),
-            ("least energy x time", rows["energy_pj"] * rows["seconds"]),
-        ):
-            order = np.lexsort((rows["seconds"], rows["pes"], rows["onchip_bits"], cost))
-            found.append((name, int(rows.index[order[0]])))
-    return found
-
-
-def summary_lines(explored: Explored) -> list[str]:
-    """What a person wants to know, as text."""
-    from analysis.summary import columns
-
-    table, axes = explored.table, explored.axes
-    designs = len(table) // table["allocation"].nunique()
-    head = (
-        f"{explored.network} on {explored.accelerator.name}, batch {explored.batch}: {designs:,} "
-        f"designs, {table['allocation'].nunique()} allocation(s), {int(table['pareto'].sum()):,} "
-        f"on Pareto fronts"
-    )
-    titles = ["", *(a.short for a in axes), "ms", "mJ", "stall %", "on-chip MiB", "short of"]
-    priced = bool(table["predicted_distortion"].notna().any())
-    titles += ["distortion"] if priced else []
-    rows = [titles]
-    for what, i in best_rows(table):
-        row = table.iloc[i]
-        rows.append(
-            [
-                f"{row['allocation']}: {what}",
-                *(axis.fields[0].show(row[axis.name]) for axis in axes),
-                f"{1e3 * row['seconds']:.4g}",
-                f"{row['energy_pj'] / 1e9:.4g}",
-                f"{100 * row['stall_share']:.1f}",
-                f"{row['onchip_bits'] / 2**23:.4g}",
-                row["short_of"] or "-",
-                *([_number(row["predicted_distortion"])] if priced else []),
-            ]
-        )
-    lines = [head, *columns(rows)]
-    lines += [_fit_line(fit) for fit in explored.fits]
-    lines += _knee_lines(explored)
-    lines += [
-        f"{name}: no effect on cycles, traffic and energy in this range" for name in explored.idle
-    ]
-    return lines
-
-
-def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.4g}"
-
-
-def _fit_line(fit: Fit) -> str:
-    least, most = show(fit.least_bits, "bit"), show(fit.most_bits, "bit")
-    needs = f"needs {most}" if fit.least_bits == fit.most_bits else f"needs {least} to {most}"
-    line = f"{fit.allocation}: the neediest layer {needs} of {fit.memory}"
-    if not fit.varied:
-        return line
-    if fit.smallest_bits is None:
-        return f"{line}; not every layer fits in the largest tried"
-    return f"{line}; every layer fits from {show(fit.smallest_bits, 'bit')} on"
-
-
-def _knee_lines(explored: Explored) -> list[str]:
-    lines = []
-    for axis in _bandwidths(explored.axes):
-        for label in dict.fromkeys(knee.allocation for knee in explored.knees):
-            found = [k.bandwidth for k in explored.knees
-                     if (k.allocation, k.field) == (label, axis.name)]  # fmt: skip
-            reached = sorted(value for value in found if value is not None)
-            field = axis.fields[0]
-            if not reached:
-                text = f"above {field.show(max(axis.values))}, the largest tried"
-            elif reached[0] == reached[-1]:
-                text = field.show(reached[0])
-            else:
-                text = f"{field.show(reached[0])} to {field.show(reached[-1])}, by the other fields"
-            if reached and len(reached) < len(found):
-                text += f"; not reached by {len(found) - len(reached)} of {len(found)}"
-            lines.append(
-                f"{label}: knee of {axis.short} (at most {100 * KNEE:.0f} % slower than without "
-                f"limit): {text}"
-            )
-    return lines
-
-
-def to_records(table: pd.DataFrame) -> list[dict[str, object]]:
-    """Rows as plain data, with None for what is not known."""
-    return [
-        {str(key): None if value != value else value for key, value in row.items()}
-        for row in table.to_dict("records")
-    ]
-
-
-def findings(explored: Explored) -> dict[str, object]:
-    """What the summary says, as plain data; rows are counted from 0 in the table."""
-    return {
-        "best": [{"what": what, "row": row} for what, row in best_rows(explored.table)],
-        "pareto_rows": np.flatnonzero(explored.table["pareto"]).tolist(),
-        "fits": [vars(fit) for fit in explored.fits],
-        "knees": [vars(knee) for knee in explored.knees],
-        "no_effect": list(explored.idle),
-    }
-
-
-def explore_files(
-    explored: Explored,
-    command: list[str],
-    options: Mapping[str, object],
-    inputs: Mapping[str, str | None],
-    seconds: Mapping[str, float],
-) -> dict[str, bytes]:
-    """{path inside the folder: content} of everything that the command leaves."""
-    from analysis.explore_plot import explore_figures
-    from analysis.manifest import build_manifest
-
-    def as_json(data: object) -> bytes:
-        return (json.dumps(data, indent=1) + "\n").encode()
-
-    files = {
-        "table.csv": explored.table.to_csv(index=False).encode(),
-        "table.json": as_json(to_records(explored.table)),
-        "summary.json": as_json(findings(explored)),
-        "summary.txt": ("\n".join(summary_lines(explored)) + "\n").encode(),
-        **explore_figures(explored),
-    }
-    files["manifest.json"] = as_json(build_manifest(command, options, inputs, files, seconds))
-    return files

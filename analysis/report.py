@@ -170,7 +170,7 @@ def _layers(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
 def _made(study: Study, made: Mapping[str, object]) -> pd.DataFrame:
     import pandas as pd
 
-    rows = [(key, str(value)) for key, value in made.items()]
+    rows = page.made_rows(made)
     rows += [(f"seconds for {stage}", f"{s:.2f}") for stage, s in study.seconds.items()]
     rows += [(f"curves: {key}", str(value)) for key, value in study.curves.method.items()]
     rows += [

@@ -21,19 +21,24 @@ from analysis.options import (
 )
 
 if TYPE_CHECKING:
+    from analysis.design_space import Axis, Design
     from analysis.explore import Choice
+    from hwsim.accelerator import Accelerator
     from hwsim.graph import LayerGraph
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_least(parser)
     parser.add_argument("model", help=f"{MODEL_HELP}, alexnet_paper or vgg16_paper")
-    parser.add_argument("--on", default="tpu_v1", metavar="ACCEL", help="preset or .toml")
+    parser.add_argument("--on", action="append", metavar="ACCEL",
+                        help="accelerator, preset or .toml; may be repeated (default "
+                        "tpu_v1)")  # fmt: skip
     parser.add_argument("--vary", action="append", required=True, metavar="FIELD=LO:HI:STEP",
                         help="a number of the accelerator, named as `chipfit accelerators NAME` "
                         "does or by an end of that: unified_buffer.capacity=4MiB:32MiB:4MiB, "
                         "bandwidth=10GB/s:80GB/s:x2, clock=0.5GHz,0.7GHz; array.rows,array.cols="
-                        "64:512:x2 varies both alike; may be repeated")  # fmt: skip
+                        "64:512:x2 varies both alike; may be repeated; of several --on it "
+                        "varies those that have it")  # fmt: skip
     parser.add_argument("--bits", action="append", metavar="B",
                         help="an int, a pair such as W4A8, or an allocation file; may be repeated "
                         "(default 8, without --average)")  # fmt: skip
@@ -63,26 +68,22 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     import time
 
-    from analysis import design_space
     from analysis.commands.common import emit
     from analysis.explore import explore as run_exploration
-    from analysis.explore import explore_files, summary_lines, to_records
+    from analysis.explore_summary import summary_lines, to_records
+    from analysis.explorer.folder import PAGE, explore_files
+    from analysis.explorer.layers import detailed_rows, layer_results
     from analysis.progress import ProgressBars
     from analysis.run import check_folder, write_folder
     from analysis.scale import opened
     from analysis.sources import load_graph
     from hwsim.accelerator import load_accelerator
 
-    accelerator = load_accelerator(options.on)
-    axes = [design_space.parse_axis(accelerator, text) for text in options.vary]
-    paths = [field.path for axis in axes for field in axis.fields]
-    twice = next((path for path in paths if paths.count(path) > 1), None)
-    if twice is not None:
-        raise ValueError(f"--vary: {twice} is varied twice; give all its values at once")
-    if options.samples is None:
-        designs = design_space.grid(axes)
-    else:
-        designs = design_space.latin_hypercube(axes, options.samples, options.seed)
+    names = options.on or ["tpu_v1"]
+    accelerators = [load_accelerator(name) for name in names]
+    if len({accelerator.name for accelerator in accelerators}) < len(accelerators):
+        raise ValueError(f"explore: the same accelerator twice in --on: {', '.join(names)}")
+    spaces = _spaces(options, accelerators)
     folder = options.output or f"runs/explore_{options.model.replace(':', '_').replace('/', '_')}"
     check_folder(folder)
     _explored_widths(options)
@@ -91,24 +92,32 @@ def run(options: Namespace) -> None:
     choices = _choices(options, graph)
     chosen = time.perf_counter()
     kept = ledger_path(options.ledger, folder)
+    explored, layers = [], []
     with opened(kept, options.workers, options.scheduler) as runner, ProgressBars() as progress:
-        explored = run_exploration(
-            graph,
-            accelerator,
-            axes,
-            designs,
-            choices,
-            batch=options.batch,
-            complete=options.samples is None,
-            runner=runner,
-            progress=progress,
-        )
+        for accelerator, (axes, designs) in zip(accelerators, spaces, strict=True):
+            found = run_exploration(
+                graph,
+                accelerator,
+                axes,
+                designs,
+                choices,
+                batch=options.batch,
+                complete=options.samples is None,
+                runner=runner,
+                progress=progress,
+            )
+            rows = detailed_rows(found, len(graph.layers))
+            explored.append(found)
+            layers.append(layer_results(graph, found, rows, runner, progress))
     seconds = {"allocations": chosen - began, "design points": time.perf_counter() - chosen}
     recorded = {
         "model": options.model,
-        "accelerator": options.on,
-        "vary": {axis.name: list(axis.values) for axis in axes},
-        "designs": len(designs),
+        "accelerators": names,
+        "vary": {
+            accelerator.name: {axis.name: list(axis.values) for axis in axes}
+            for accelerator, (axes, _) in zip(accelerators, spaces, strict=True)
+        },
+        "designs": sum(len(designs) for _, designs in spaces),
         "samples": options.samples,
         "seed": options.seed,
         "allocations": [choice.label for choice in choices],
@@ -116,11 +125,52 @@ def run(options: Namespace) -> None:
         "reallocate": options.reallocate,
         "batch": options.batch,
     }
-    named = [options.model, options.on, options.curves, *(options.bits or [])]
+    named = [options.model, *names, options.curves, *(options.bits or [])]
     inputs: dict[str, str | None] = {n: n for n in named if n is not None and Path(n).is_file()}
-    write_folder(folder, explore_files(explored, options.argv, recorded, inputs, seconds))
-    lines = [*summary_lines(explored), f"{folder}/pareto.png"]
-    emit(options.json, to_records(explored.table), lines)
+    files = explore_files(graph, explored, layers, options.argv, recorded, inputs, seconds)
+    write_folder(folder, files)
+    lines = [line for found in explored for line in summary_lines(found)]
+    records = [
+        {"accelerator": found.accelerator.name, **row}
+        for found in explored
+        for row in to_records(found.table)
+    ]
+    emit(options.json, records, [*lines, f"{folder}/{PAGE}"])
+
+
+def _spaces(
+    options: Namespace, accelerators: list[Accelerator]
+) -> list[tuple[list[Axis], list[Design]]]:
+    """Axes and designs of every accelerator: of --vary, those whose fields it has."""
+    from analysis import design_space
+
+    spaces = []
+    held = set[str]()
+    for accelerator in accelerators:
+        mine = [text for text in options.vary if design_space.has_fields(accelerator, text)]
+        held.update(mine)
+        # of one accelerator, and where none has a field, the mistake is named
+        axes = [
+            design_space.parse_axis(accelerator, text)
+            for text in (mine if len(accelerators) > 1 else options.vary)
+        ]
+        paths = [field.path for axis in axes for field in axis.fields]
+        twice = next((path for path in paths if paths.count(path) > 1), None)
+        if twice is not None:
+            raise ValueError(f"--vary: {twice} is varied twice; give all its values at once")
+        if options.samples is None:
+            designs = design_space.grid(axes)
+        else:
+            designs = design_space.latin_hypercube(axes, options.samples, options.seed)
+        spaces.append((axes, designs))
+    for text in options.vary:
+        if text not in held and len(accelerators) > 1:
+            names = ", ".join(accelerator.name for accelerator in accelerators)
+            raise ValueError(f"--vary {text!r}: none of {names} has such fields")
+    for accelerator, (axes, _) in zip(accelerators, spaces, strict=True):
+        if not axes:
+            raise ValueError(f"explore: no --vary names a field of {accelerator.name}")
+    return spaces
 
 
 def _explored_widths(options: Namespace) -> None:

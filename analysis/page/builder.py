@@ -6,7 +6,7 @@ import base64
 import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -94,6 +94,16 @@ def _cell(cell: Cell) -> str:
         text, key = cell
         return f"<td class='n' data-key='{key!r}'>{escape(text)}</td>"
     return f"<td>{escape(str(cell))}</td>"
+
+
+def made_rows(made: Mapping[str, object]) -> list[tuple[str, str]]:
+    """What made a page, as rows of a table; the versions of packages in one of them."""
+    rows = []
+    for key, value in made.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{name} {item}" for name, item in value.items())
+        rows.append((key, str(value)))
+    return rows
 
 
 def data_link(name: str, text: str, content: bytes, mime: str) -> str:

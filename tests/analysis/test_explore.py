@@ -207,11 +207,11 @@ def test_shipped_curves_are_allocated_anew_for_every_design(capsys, tmp_path, mo
     assert set(small["short_of"]) == {""}
     assert small["predicted_distortion"].min() > large["predicted_distortion"].max()
     files = {"table.csv", "table.json", "summary.json", "summary.txt", "manifest.json",
-             "maps.svg", "maps.png", "pareto.svg", "pareto.png"}  # fmt: skip
+             "maps.svg", "maps.png", "pareto.svg", "pareto.png", "explore.html"}  # fmt: skip
     assert {path.name for path in (tmp_path / "out").iterdir()} == files
-    assert (tmp_path / "out/summary.txt").read_text() == text.rsplit("out/pareto.png", 1)[0]
+    assert (tmp_path / "out/summary.txt").read_text() == text.rsplit("out/explore.html", 1)[0]
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
-    assert set(manifest["outputs"]) == files - {"manifest.json"}
+    assert set(manifest["outputs"]) == files - {"manifest.json", "explore.html"}
 
 
 def test_json_alone_is_written_to_standard_output(capsys, tmp_path):
