@@ -35,7 +35,7 @@ def _checked(where: str, widths: object, lowest: int = 0) -> np.ndarray:
     return array.astype(np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BitWidths:
     """Bit widths of a network's weights and activations.
 
@@ -59,6 +59,13 @@ class BitWidths:
                 if array.ndim:
                     raise ValueError(f"{kind}: expected an int or a mapping by layer, got a list")
                 object.__setattr__(self, kind, int(array))
+
+    def __eq__(self, other: object) -> bool:
+        """The same widths, written the same way."""
+        return isinstance(other, BitWidths) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_json(), sort_keys=True))
 
     def weight(self, layer: Layer) -> np.ndarray:
         """(out_channels,) widths of a weighted layer. Raises ValueError if absent or misshapen."""

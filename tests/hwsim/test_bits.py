@@ -64,3 +64,14 @@ def test_files_that_hold_no_widths_are_refused_in_one_line(tmp_path, content):
     with pytest.raises(ValueError, match=r"bits\.json") as caught:
         BitWidths.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_widths_are_equal_if_all_of_them_are():
+    def widths(last):
+        return BitWidths({"a": [3, 4], "b": [2, last]}, {"a": 8, "b": [4, 4]})
+
+    assert widths(5) == widths(5)
+    assert hash(widths(5)) == hash(widths(5))
+    assert widths(5) != widths(6)
+    assert BitWidths(4, 8) == BitWidths(4, 8) != BitWidths(8, 4)
+    assert len({BitWidths(4, 8), BitWidths(4, 8), widths(5)}) == 2
