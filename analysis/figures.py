@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis import plots
+from analysis.roofline import draw_roofline, roofline_size, roofline_table
 from analysis.study import BASELINE, Study, rate_distortion
 from analysis.tables import occupancy_table, speedup_table, width_shares
 from hwsim.accelerator import Accelerator
@@ -33,7 +34,11 @@ def study_figures(study: Study) -> list[StudyFigure]:
     """All figures of a study, in reading order."""
     figures = [_rate_distortion(study), _channel_curves(study), _widths(study), _speedup(study)]
     for accelerator in study.request.accelerators:
-        figures += [_cycles(study, accelerator), _occupancy(study, accelerator)]
+        figures += [
+            _cycles(study, accelerator),
+            _roofline(study, accelerator),
+            _occupancy(study, accelerator),
+        ]
     return figures
 
 
@@ -143,6 +148,20 @@ def _cycles(study: Study, accelerator: Accelerator) -> StudyFigure:
     table = table.rename_axis(["variant", None]).reset_index("variant")
     title = f"Cycles per layer, {accelerator.name}"
     return _figure(name, title, caption, table, draw, width, 5.2)
+
+
+def _roofline(study: Study, accelerator: Accelerator) -> StudyFigure:
+    shown = {v.name: v.stats[accelerator.name] for v in (study.baseline, study.main)}
+    table = roofline_table(shown, accelerator)
+    draw = partial(draw_roofline, table=table)
+    caption = (
+        f"What the layers attain on {accelerator.name}, under what its array and its DRAM allow: "
+        f"narrower widths move layers to the right. Weights that were fetched while earlier layers "
+        f"computed lift a layer above the slope, but no network."
+    )
+    title = f"Roofline, {accelerator.name}"
+    name = f"roofline_{accelerator.name}"
+    return _figure(name, title, caption, table, draw, *roofline_size(table))
 
 
 def _occupancy(study: Study, accelerator: Accelerator) -> StudyFigure:

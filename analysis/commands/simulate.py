@@ -24,8 +24,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--mapping", metavar="FILE",
                         help="mappings of a row-stationary array: a preset or a .toml")  # fmt: skip
     parser.add_argument("--plots", type=output_folder, metavar="DIR",
-                        help="write figures and tables of energy and of what memories hold to a "
-                        "folder")  # fmt: skip
+                        help="write figures and tables of cycles, roofline, energy and of what "
+                        "memories hold to a folder")  # fmt: skip
     add_image_size(parser)
     add_json(parser)
 
@@ -101,4 +101,5 @@ def _plot(
     files = {name: name for name in named if name is not None and Path(name).is_file()}
     made = simulation_files(graph, accelerator, bits, stats, label, options.argv, recorded, files)
     write_folder(options.plots, made)
-    return f"{options.plots}/energy.png, memory.png, and their tables"
+    names = ", ".join(sorted(name for name in made if name.endswith(".png")))
+    return f"{options.plots}/{names}, and their tables"

@@ -14,8 +14,9 @@ from analysis.sources import load_graph
 from hwsim import BitWidths, load_accelerator, simulate
 
 NAMES = {
-    "layers.csv", "memory.csv", "manifest.json",
-    "energy.svg", "energy.png", "memory.svg", "memory.png",
+    "layers.csv", "memory.csv", "roofline.csv", "manifest.json",
+    *(f"{name}.{kind}" for name in ("cycles", "energy", "memory", "roofline")
+      for kind in ("svg", "png")),
 }  # fmt: skip
 
 
