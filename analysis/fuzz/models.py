@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from analysis.fuzz import allocation, residency, row_stationary, solver, spill, systolic
+from analysis.fuzz import allocation, residency, row_stationary, rtl, solver, spill, systolic
 from analysis.fuzz.model import Model
 from hwsim.accelerator import Dataflow
 
@@ -14,6 +14,7 @@ MODELS = (
         for flow in get_args(Dataflow)
         for schedule, share in (("pipelined", 3), ("serial", 2))
     ),
+    Model("systolic array as RTL", rtl.cases(), rtl.check),
     Model("systolic layers at once", systolic.scan_cases(), systolic.check_scan, 3),
     Model("spilled feature maps", spill.cases, spill.check, 3),
     Model("row-stationary layers", row_stationary.cases(), row_stationary.check, 4),
