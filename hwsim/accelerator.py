@@ -15,6 +15,7 @@ from typing import Literal
 from hwsim.names import did_you_mean
 from hwsim.schema import Bits, BitsPerSecond, Hertz, Picojoule, PicojoulePerBit, Picosecond, Reader
 
+PLACES = ("array", "vector", "spad", "network")  # where energy is counted beside the memories
 MAX_FILE_BYTES = 1 << 20  # a description is a few kilobytes; anything larger is a mistake
 
 Operand = Literal["weights", "ifmap", "ofmap", "psum"]
@@ -256,9 +257,15 @@ class Accelerator:
     def __post_init__(self) -> None:
         _at_least(1, clock=self.clock)
         names = [memory.name for memory in self.memory] + [dram.name for dram in self.dram]
+        if not all(name.strip() for name in (self.name, *names)):
+            raise ValueError("the accelerator and each memory and DRAM channel need a name")
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two memories or DRAM channels are called {name!r}")
+            if name in PLACES:
+                raise ValueError(
+                    f"no memory or DRAM channel can be called {name!r}: energy is counted there"
+                )
         if sum(memory.keeps_weights for memory in self.memory) > 1:
             raise ValueError("keeps_weights: only one memory can keep the network's weights")
         for carried in ("weights", "activations"):
@@ -329,14 +336,16 @@ def parse_accelerator(content: bytes, where: str) -> Accelerator:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{where}: not a TOML file: {error}") from None
     reader = Reader()
-    if table.pop("schema", None) != 1:
+    schema = table.pop("schema", None)
+    if schema != 1 or type(schema) is not int:  # true and 1.0 are equal to 1
         reader.problems.append("schema: expected schema = 1")
     kind = table.pop("kind", None)
-    if kind not in ARRAYS:
+    known = isinstance(kind, str) and kind in ARRAYS
+    if not known:
         reader.problems.append(f"kind: expected one of {', '.join(ARRAYS)}, got {kind!r}")
     array = table.pop("array", None)
     values = reader.read_fields(Accelerator, table, "", skip=("array",))
-    built = reader.read(ARRAYS[kind], array, "array") if kind in ARRAYS else None
+    built = reader.read(ARRAYS[kind], array, "array") if known else None
     if values is not None and built is not None and not reader.problems:
         try:
             return Accelerator(array=built, **values)
