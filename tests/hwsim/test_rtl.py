@@ -62,6 +62,7 @@ def test_a_layer_leaves_nothing_behind_for_the_next() -> None:
     again = rtl.run(layer_of(5, 3), Link(8, 3, 2))
     assert again.cycles == first.cycles
     assert np.array_equal(again.ofmap, first.ofmap)
+    assert again.ofmap.tolist() == [[3, 3]] * 5
 
 
 def test_a_link_faster_than_a_burst_a_cycle_is_refused() -> None:
