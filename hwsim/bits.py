@@ -153,7 +153,12 @@ class BitWidths:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> BitWidths:
-        """Read a JSON file: bit widths alone, or an allocation that holds them under 'bits'."""
+        """Read a JSON file: bit widths alone, an allocation that holds them under 'bits', or a
+        table {layer: width or widths}; or a table in a .csv file (see `bit_tables`)."""
+        from hwsim.bit_tables import from_plain_table, read_bit_table
+
+        if Path(path).suffix == ".csv":
+            return read_bit_table(path)
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
@@ -162,11 +167,13 @@ class BitWidths:
             raise ValueError(f"{path}: not a JSON file of bit widths: {error}") from None
         if isinstance(data, dict) and "bits" in data:
             data = data["bits"]
+        if isinstance(data, dict) and data and not {"weights", "activations", "schema"} & set(data):
+            return from_plain_table(data, str(path))
         return cls.from_json(data, where=str(path))
 
     @classmethod
     def parse(cls, text: str) -> BitWidths:
-        """'8' (weights and activations), 'W4A8', or the path of a JSON file.
+        """'8' (weights and activations), 'W4A8', or the path of a file that `load` reads.
 
         Raises ValueError, saying these three forms, for anything else.
         """
@@ -174,9 +181,9 @@ class BitWidths:
             return cls(int(text), int(text))
         if match := re.fullmatch(r"[Ww]([0-9]{1,3})[Aa]([0-9]{1,3})", text):
             return cls(int(match[1]), int(match[2]))
-        if Path(text).suffix == ".json" or Path(text).exists():
+        if Path(text).suffix in (".json", ".csv") or Path(text).exists():
             return cls.load(text)
         raise ValueError(
             f"bits {text!r}: expected an integer such as 8, a pair such as W4A8, or the path of "
-            f"an allocation file (.json)"
+            f"an allocation file (.json) or a table of widths (.csv)"
         )

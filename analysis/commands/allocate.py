@@ -43,7 +43,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", help="the network, for --on (default: named by the curves)")
     parser.add_argument("--batch", type=batch_size, default=1, help="for --on (default 1)")
     parser.add_argument(
-        "-o", "--output", type=output_file, metavar="FILE", help="allocation file (.json)"
+        "-o",
+        "--output",
+        type=output_file,
+        metavar="FILE",
+        help="allocation file (.json), or a table of widths (.csv)",
     )
     add_json(parser, "a summary")
 
@@ -99,7 +103,12 @@ def run(options: Namespace) -> None:
         allocation = allocate(found, budget, group)
     allocation.bits.check(graph)
     if options.output:
-        allocation.save(options.output)
+        if options.output.endswith(".csv"):
+            from hwsim.bit_tables import write_bit_table
+
+            write_bit_table(allocation.bits, graph, options.output)
+        else:
+            allocation.save(options.output)
     lines = [
         f"{found.network}: {allocation.average_weight_bits:.3f} bits a weight, "
         f"{allocation.average_activation_bits:.3f} an activation; predicted distortion "

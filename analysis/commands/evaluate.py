@@ -15,7 +15,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--bits", metavar="B",
-                      help="an int, a pair such as W4A8, or an allocation file")  # fmt: skip
+                      help="an int, a pair such as W4A8, an allocation file or a table "
+                        "(.csv)")  # fmt: skip
     what.add_argument("--packed", metavar="FILE",
                       help="a packed network, from pack or finetune")  # fmt: skip
     parser.add_argument("--curves", metavar="FILE",

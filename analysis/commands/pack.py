@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
     parser.add_argument("--bits", required=True, metavar="B",
-                        help="an int, a pair such as W4A8, or an allocation file")  # fmt: skip
+                        help="an int, a pair such as W4A8, an allocation file or a table "
+                        "(.csv)")  # fmt: skip
     parser.add_argument("--curves", metavar="FILE",
                         help="take the quantisers from these curves")  # fmt: skip
     parser.add_argument("-o", "--output", type=output_file, required=True, metavar="FILE",

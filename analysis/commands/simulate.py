@@ -19,7 +19,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", help=f"{MODEL_HELP}, alexnet_paper or vgg16_paper")
     parser.add_argument("--on", default="tpu_v1", metavar="ACCEL", help="preset or .toml")
     parser.add_argument("--bits", default="8", metavar="B",
-                        help="an int, a pair such as W4A8, or an allocation file")  # fmt: skip
+                        help="an int, a pair such as W4A8, an allocation file or a table "
+                        "(.csv)")  # fmt: skip
     parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
     parser.add_argument("--mapping", metavar="FILE",
                         help="mappings of a row-stationary array: a preset or a .toml")  # fmt: skip
