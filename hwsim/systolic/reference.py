@@ -17,28 +17,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from hwsim.accelerator import OperandWidth, SystolicArray
 from hwsim.dram import Link
 from hwsim.systolic.reference_channels import Channel, Transfer, static_order
+from hwsim.systolic.reference_datapath import Datapath, Outcome
 from hwsim.systolic.reference_plans import plan_steps
 from hwsim.systolic.reference_steps import FoldStep, GemmTask, VectorWork
-from hwsim.systolic.wires import IDLE, Feed, OutputWires, StationaryWires
-
-
-@dataclass
-class Outcome:
-    """ends: cycle at which each task is over. ofmaps: {task: (groups, pixels, columns)}."""
-
-    ofmaps: dict[int, np.ndarray]
-    ends: list[int] = field(default_factory=list)
-    weight_dram_bits: int = 0
-    activation_dram_bits: int = 0
-    ifmap_values: int = 0  # fed into the rows in use
-    psum_writes: int = 0  # into the accumulators
 
 
 def _over(time: int | None, cycle: int) -> bool:
@@ -55,21 +42,13 @@ class _Machine:
         weights: Link,
         activations: Link | None,
     ) -> None:
-        self.tasks, self.array, self.width = tasks, array, width
+        self.tasks, self.array = tasks, array
         self.serial = array.schedule == "serial"
         self.plans = [
             plan_steps(i, task, array, width) if isinstance(task, GemmTask) else []
             for i, task in enumerate(tasks)
         ]
         self.program = [step for plan in self.plans for step in plan]
-        lanes = max((len(lane) for step in self.program for lane in step.feed), default=1)
-        self.stationary_wires = StationaryWires(
-            array.rows,
-            array.cols,
-            width.activation_bits if array.dataflow == "input_stationary" else width.weight_bits,
-            lanes,
-        )
-        self.output_wires = OutputWires(array.rows, array.cols, lanes)
         order = static_order(tasks, self.plans)
         self.weights = Channel(weights, order)
         self.channels = [self.weights]
@@ -79,7 +58,6 @@ class _Machine:
             others = [t for t in order if t.kind != "tile"]
             self.channels = [self.weights, Channel(activations, others)]
         self.tiles = [step for step in self.program if step.tile is not None]
-        self.planes = [step for step in self.program if step.plane is not None]
         self.out = Outcome(
             {
                 i: np.zeros((*task.ifmap.shape[:2], task.weight.shape[2]), dtype=np.int64)
@@ -87,6 +65,8 @@ class _Machine:
                 if isinstance(task, GemmTask)
             }
         )
+        self.datapath = Datapath(self.program, array, width, self.out)
+        self.planes = self.datapath.planes
         self.ends: dict[int, int] = {}
         self.transferred: dict[tuple[int, str, int], int] = {}
         self.fetched: list[int] = []  # when each tile was whole in the FIFO
@@ -96,7 +76,6 @@ class _Machine:
         self.lives: list[int] = []  # when each plane went live
         self.begun = 0  # steps
         self.vector_begin: dict[int, int] = {}
-        self.entered: dict[int, tuple[FoldStep, int]] = {}  # cycle -> what entered row 0
 
     # --- what has happened by a boundary
 
@@ -285,91 +264,6 @@ class _Machine:
                 changed = True
         return changed
 
-    # --- one cycle of the wires
-
-    def _run_wires(self, cycle: int) -> None:
-        rows, cols = self.array.rows, self.array.cols
-        if self.begun:
-            step = self.program[self.begun - 1]
-            assert step.begin is not None
-            if not step.streamed(cycle):
-                self.entered[cycle] = (step, cycle - step.begin)
-                self.out.ifmap_values += step.rows * len(step.feed[cycle - step.begin])
-        feeds = [self._feed(cycle - row, row) for row in range(rows)]
-        if self.array.dataflow == "output_stationary":
-            self._run_output_wires(cycle, feeds)
-            return
-        first = bisect_right(self.shifts, cycle - rows - cols)
-        shifts: list[tuple[int, np.ndarray]] = []
-        for begin, step in zip(self.shifts[first:], self.planes[first:], strict=False):
-            assert step.plane is not None
-            shifts.append((cycle - begin, step.plane))
-        bottom = self.stationary_wires.tick(feeds, shifts)
-        for col in range(cols):
-            entered = self.entered.get(cycle - (rows - 1) - col)
-            if entered is not None:
-                step, position = entered
-                scale = self._scale(step, position)
-                for places, psum in zip(step.places[position], bottom[:, col], strict=False):
-                    if col < len(places):  # else the column is not in use
-                        self._accumulate(step, places[col], int(psum) * scale, cycle)
-
-    def _scale(self, step: FoldStep, position: int) -> int:
-        i, j = step.slices[position]
-        return 1 << (self.width.weight_bits * i + self.width.activation_bits * j)
-
-    def _feed(self, entered: int, row: int) -> Feed:
-        """What enters `row`: rows are skewed by one cycle each."""
-        if entered not in self.entered:
-            return IDLE
-        step, position = self.entered[entered]
-        slice_index, slices = step.stationary[position]
-        return Feed(
-            values=tuple(int(lane[row]) for lane in step.feed[position]),
-            slice_index=slice_index,
-            slices=slices,
-            goes_live=position == 0 and step.plane is not None,
-            scale=self._scale(step, position),
-            ends=bool(step.drains) and position == len(step.feed) - 1,
-        )
-
-    def _run_output_wires(self, cycle: int, feeds: Sequence[Feed]) -> None:
-        rows, cols = self.array.rows, self.array.cols
-        tops: list[tuple[int, ...]] = []
-        for col in range(cols):  # columns are skewed as rows are
-            step, position = self.entered.get(cycle - col, (None, 0))
-            tops.append(() if step is None else tuple(int(x[col]) for x in step.top[position]))
-        finished = [step for step in self.program[: self.begun] if step.drains]
-        drains: list[tuple[int, FoldStep]] = []
-        for step in finished:
-            assert step.ends is not None
-            age = cycle - (step.ends + rows - 1)
-            if not self.serial and 0 <= age < rows + cols:
-                drains.append((age, step))
-        bottom = self.output_wires.tick(feeds, tops, [age for age, _ in drains])
-        for age, step in drains:
-            for col in range(cols):
-                row = rows - 1 - (age - col)
-                if 0 <= row < len(step.drains) and age >= col and col < len(step.drains[row]):
-                    self._accumulate(step, step.drains[row][col], int(bottom[col]), cycle)
-        for step in finished:  # serial: read in place, each as it is finished
-            assert step.ends is not None
-            for row, places in enumerate(step.drains if self.serial else []):
-                col = cycle - (step.ends - 1) - row
-                if 0 <= col < len(places):
-                    value = int(self.output_wires.shadow[row, col])
-                    self._accumulate(step, places[col], value, cycle)
-
-    def _accumulate(
-        self, step: FoldStep, place: tuple[int, int, int], psum: int, cycle: int
-    ) -> None:
-        """A psum leaves the array and is added to its ofmap value."""
-        self.out.ofmaps[step.task][place] += psum
-        self.out.psum_writes += 1
-        step.psums_left -= 1
-        if step.psums_left == 0 and not self.serial:
-            step.drained = cycle + 1
-
     def run(self) -> Outcome:
         cycle = 0
         while True:
@@ -383,10 +277,10 @@ class _Machine:
                 break
             for channel in self.channels:
                 self._run_channel(channel, cycle)
-            self._run_wires(cycle)
+            self.datapath.run(cycle, self.begun, self.shifts)
             cycle += 1
         for _ in range(2 if self.serial else 0):  # the last cycles that SCALE-Sim does not count
-            self._run_wires(cycle)
+            self.datapath.run(cycle, self.begun, self.shifts)
             cycle += 1
         assert all(step.psums_left == 0 for step in self.program)
         self.out.ends = [self.ends[i] for i in range(len(self.tasks))]
