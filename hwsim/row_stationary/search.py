@@ -3,7 +3,8 @@
 Branch and bound. Array shapes (e, r, t) are bounded first, then whole mappings, by cycles that no
 schedule can undercut; what survives is simulated exactly, in the order of its bound, until the
 bound exceeds the best found. Batches and blocks of filters are cut as evenly as their number
-allows, so m and n range over block counts.
+allows, so m and n range over block counts. An uneven cut leaves a smaller last block, of whose
+ofmap less is written after the last pass: what that can save is not looked for.
 """
 
 from __future__ import annotations

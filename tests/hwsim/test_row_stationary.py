@@ -23,14 +23,19 @@ from analysis.reports.eyeriss_validation import (
 )
 from hwsim.accelerator import Accelerator, load_accelerator
 from hwsim.bits import BitWidths
+from hwsim.dram import Link
 from hwsim.frontends.paper_networks import alexnet_paper
 from hwsim.graph import Conv, Layer, LayerGraph, Linear, Matmul, Tensor, Vector
 from hwsim.row_stationary import RsMapping, best_mappings, load_mappings, simulate_network
 from hwsim.row_stationary.bounds import CycleBound
+from hwsim.row_stationary.limits import limits_for
 from hwsim.row_stationary.mapping import problems
 from hwsim.row_stationary.operands import FeatureMap, feature_maps
+from hwsim.row_stationary.search import search_mappings
+from hwsim.row_stationary.shape import ConvShape
 from hwsim.row_stationary.task import LayerTask, layer_task, width_classes
-from hwsim.row_stationary.timing import pass_cycles
+from hwsim.row_stationary.timing import layer_timing, pass_cycles
+from hwsim.row_stationary.work import make_work
 from hwsim.stats import NetworkStats
 
 EYERISS = load_accelerator("eyeriss_v1")
@@ -132,6 +137,23 @@ def test_bounds_never_exceed_the_cycles_and_are_exact_for_one_width(case: Case) 
     assert close >= rough[0] * (1 - 1e-9) - 1
     if bound.one_width and case.limits.tiles == 1:
         assert close == cycles
+
+
+def test_an_uneven_cut_may_save_part_of_the_last_ofmaps_way_out() -> None:
+    # 4 filters of 1 x 1 over one pixel, DRAM of 5 bits a cycle in bursts of 8. After the last pass
+    # of blocks of 2 + 2 two values of 19/3 bits leave (2 bursts, 4 cycles), of 3 + 1 one (2 cycles)
+    shape = ConvShape(1, 1, 1, 4, (1, 1), (1, 1), (1, 1), (0, 0), (1, 1), (1, 1))
+    array = replace(EYERISS.array, rows=1, cols=1, ifmap_spad=1, filter_spad=2, psum_spad=1,
+                    filter_port=1, psum_in_port=1, psum_out_port=1, gbuf_banks=4, bank_bits=64,
+                    overlap=True)  # fmt: skip
+    chip = replace(EYERISS, array=array, dram=(replace(EYERISS.dram[0], bandwidth=10**9),))
+    work = make_work(np.full((1, 4), 2), 16, Fraction(19, 3), 36, 1, 16, False, True)
+    limits, link = limits_for(shape, chip, 2, 16), Link.of(chip.dram[0], chip.clock)
+    found = search_mappings(shape, limits, work, link, lambda mapping, timing: 0.0)[0]
+    uneven = layer_timing(shape, limits, replace(found.mapping, m=3), work, link)
+    assert found.mapping.m == 2
+    assert found.timing.cycles - uneven.cycles == 2
+    assert (found.timing.ofmap_stall_cycles, uneven.ofmap_stall_cycles) == (4, 2)
 
 
 def test_runners_up_come_in_order_and_are_legal() -> None:
