@@ -146,7 +146,7 @@ def test_an_uneven_cut_may_save_part_of_the_last_ofmaps_way_out() -> None:
     array = replace(EYERISS.array, rows=1, cols=1, ifmap_spad=1, filter_spad=2, psum_spad=1,
                     filter_port=1, psum_in_port=1, psum_out_port=1, gbuf_banks=4, bank_bits=64,
                     overlap=True)  # fmt: skip
-    chip = replace(EYERISS, array=array, dram=(replace(EYERISS.dram[0], bandwidth=10**9),))
+    chip = replace(EYERISS, array=array, dram=(replace(EYERISS.dram[0], bandwidth=10**9, burst=8),))
     work = make_work(np.full((1, 4), 2), 16, Fraction(19, 3), 36, 1, 16, False, True)
     limits, link = limits_for(shape, chip, 2, 16), Link.of(chip.dram[0], chip.clock)
     found = search_mappings(shape, limits, work, link, lambda mapping, timing: 0.0)[0]
