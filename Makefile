@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint docs bench reports clean
+.PHONY: demo test test-all lint docs fuzz bench reports clean
 
 demo: $(STAMP)
 	$(BIN)/chipfit run
@@ -23,6 +23,13 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
+
+# fast models against their references on random cases, on all cores; a case on which they differ
+# becomes a test in tests/regressions
+SECONDS ?= 60
+SEED ?= 0
+fuzz: $(STAMP)
+	$(BIN)/python -m analysis.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 bench: $(STAMP)
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

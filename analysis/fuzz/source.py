@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-TEST = '''"""Found by `python -m analysis.fuzz --seed {seed}`: {model}."""
+TEST = '''"""Found by `python -m analysis.fuzz`: {model}, seed {seed} of a batch."""
+
+# ruff: noqa
+# fmt: off
 
 {imports}
 
