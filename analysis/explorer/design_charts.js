@@ -18,7 +18,7 @@ function drawMap(box, label, across, down, cell, here) {
   const area = { left: 70, right: width - 10, top: 8, bottom: height - 48 };
   const cells = Array.from({ length: rows }, (_, j) => Array.from({ length: columns }, (_, i) => cell(i, j)));
   const values = cells.flat().map((c) => c.value);
-  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const [low, high] = [smallest(values), largest(values)];
   const [w, h] = [(area.right - area.left) / columns, (area.bottom - area.top) / rows];
   root.append(svg("image", { x: area.left, y: area.top, width: w * columns, height: h * rows,
     preserveAspectRatio: "none", style: "image-rendering: pixelated",
@@ -70,7 +70,7 @@ function drawCurve(box, axis, across, series, here, tipOf, pick) {
   const { root, width } = chart(box, `${axis.label} over ${across.label}; arrow keys choose a design`, height);
   const area = { left: 66, right: width - 14, top: 10, bottom: height - 48 };
   const count = across.ticks.length;
-  const most = Math.max(...series.flatMap((s) => s.values)) / axis.size || 1;
+  const most = largest(series.flatMap((s) => s.values)) / axis.size || 1;
   const x = (i) => middle(area.left, area.right) + (i - (count - 1) / 2) * (area.right - area.left) / count;
   const y = (value) => area.bottom - (value / axis.size / most) * (area.bottom - area.top);
   leftAxis(root, area, (v) => y(v * axis.size), 0, most, axis.label);
@@ -111,7 +111,7 @@ function drawPareto(box, horizontal, vertical, points, here, tipOf, pick) {
     `${vertical.label} over ${horizontal.label}; left and right walk along the front`, height);
   const area = { left: 66, right: width - 14, top: 12, bottom: height - 48 };
   const scale = (values, from, to) => {
-    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const [low, high] = [smallest(values), largest(values)];
     const room = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
     const [a, b] = [Math.max(0, low - room), high + room];
     return { low: a, high: b, at: (v) => from + ((v - a) / (b - a)) * (to - from) };
@@ -139,7 +139,8 @@ function drawPareto(box, horizontal, vertical, points, here, tipOf, pick) {
     const found = nearest(placed, px, py);
     return found && { tip: tipOf(found.row), pick: () => pick(found.row) };
   });
-  const walk = points.filter((p) => p.front && p.series === points.find((q) => q.row === here).series)
+  const { series } = points.find((p) => p.row === here);
+  const walk = points.filter((p) => p.front && p.series === series)
     .sort((a, b) => a.x - b.x || a.y - b.y);
   root.addEventListener("keydown", (event) => {
     if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;

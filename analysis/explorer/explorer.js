@@ -202,8 +202,10 @@ function drawLayersHere() {
     state.layer = i;
     drawLayersHere();
   });
-  readout.textContent = state.layer === null ? "" : describeLayer(layers[state.layer]).replaceAll("\n", "; ");
-  csvLink(by("save-layers"), Object.keys(layers[0]), layers.map((layer) => Object.values(layer)));
+  const slowest = layers.reduce((a, b) => (b.cycles > a.cycles ? b : a));
+  readout.textContent = (state.layer === null ? `slowest: ${describeLayer(slowest)}`
+    : describeLayer(layers[state.layer])).replaceAll("\n", "; ");
+  csvLink(by("save-layers"), () => [Object.keys(layers[0]), ...layers.map((layer) => Object.values(layer))]);
 }
 
 function drawDesigns() {
@@ -213,8 +215,7 @@ function drawDesigns() {
   const scale = figure.querySelector(".scale");
   const design = here.designs[state.design];
   const metric = state.metric;
-  const largest = Math.max(...rowsOf().map((r) => value(metric, r)));
-  const axis = axisOf(metric, largest);
+  const axis = axisOf(metric, largest(here.columns[metric]));
   scale.hidden = true;
   figure.hidden = !here.full || here.moving.length === 0;
   figure.previousElementSibling.hidden = figure.hidden;
@@ -252,7 +253,7 @@ const rowsOf = () => space().columns.cycles.map((_, r) => r);
 
 function drawFront() {
   const here = space();
-  const most = (name) => Math.max(...here.columns[name].filter((v) => v !== null));
+  const most = (name) => largest(here.columns[name].filter((v) => v !== null));
   const [x, y] = [axisOf("seconds", most("seconds")), axisOf(state.vertical, most(state.vertical))];
   const points = rowsOf().filter((r) => value(state.vertical, r) !== null || r === row()).map((r) => ({ row: r,
     series: Math.floor(r / here.designs.length), x: value("seconds", r) / x.size,
@@ -265,22 +266,24 @@ function drawFront() {
 
 function buildBest() {
   const here = space();
-  const titles = ["widths", "which", ...here.axes.map((axis) => axis.name), "time", "energy", "on chip", "short of", ""];
+  const numeric = [...here.axes.map((axis) => axis.name), "time", "energy", "on chip"];
+  const titles = ["", "widths", "which", ...numeric, "short of"];
   const table = by("best");
   table.tHead.replaceChildren(html("tr", {}, ...titles.map((title) =>
-    html("th", { scope: "col" }, title ? html("button", { type: "button" }, title) : ""))));
+    html("th", { scope: "col", ...(numeric.includes(title) && { class: "n" }) }, title ? html("button", { type: "button" }, title) : ""))));
   table.tBodies[0].replaceChildren(...here.best.map(([what, r]) => {
     const design = here.designs[r % here.designs.length];
-    const cell = (content, key) => {
-      const made = html("td", key === undefined ? {} : { class: "n", "data-key": key }, content);
-      return made;
-    };
+    const cell = (content, key) =>
+      html("td", key === undefined ? {} : { class: "n", "data-key": key }, content);
     const button = html("button", { type: "button" }, "show");
-    button.addEventListener("click", () => { choose(r); by("controls").scrollIntoView({ block: "nearest" }); });
-    return html("tr", {}, cell(here.allocations[Math.floor(r / here.designs.length)]), cell(what),
+    button.addEventListener("click", () => {
+      choose(r);
+      by("controls").scrollIntoView({ block: "nearest" });
+    });
+    return html("tr", {}, html("td", {}, button), cell(here.allocations[Math.floor(r / here.designs.length)]), cell(what),
       ...here.axes.map((axis, i) => cell(axis.shown[design[i]], design[i])),
       ...["seconds", "energy_pj", "onchip_bits"].map((name) => cell(show(name, value(name, r)), value(name, r))),
-      cell(value("short_of", r) || "–"), html("td", {}, button));
+      cell(value("short_of", r) || "–"));
   }));
   makeSortable(table);
 }
@@ -289,11 +292,11 @@ function saveDesigns() {
   const here = space();
   const names = Object.keys(here.columns);
   const header = ["accelerator", "allocation", ...here.axes.map((axis) => axis.name), ...names, "pareto"];
-  csvLink(by("save-designs"), header, rowsOf().map((r) => {
+  csvLink(by("save-designs"), () => [header, ...rowsOf().map((r) => {
     const design = here.designs[r % here.designs.length];
     return [here.name, here.allocations[Math.floor(r / here.designs.length)],
       ...here.axes.map((axis, i) => axis.shown[design[i]]), ...names.map((name) => value(name, r)), here.front.has(r)];
-  }));
+  })]);
 }
 
 function update() {

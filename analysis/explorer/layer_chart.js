@@ -6,7 +6,7 @@ function drawLayers(box, layers, chosen, pick) {
   const { root, width } = chart(box, "Cycles of each layer; left and right choose a layer",
     LAYER_HEIGHT, least);
   const area = { left: 62, right: width - 6, top: 10, bottom: LAYER_HEIGHT - 92 };
-  const most = Math.max(1, ...layers.map((layer) => layer.cycles));
+  const most = Math.max(1, largest(layers.map((layer) => layer.cycles)));
   const y = (value) => area.bottom - (value / most) * (area.bottom - area.top);
   const step = (area.right - area.left) / layers.length;
   root.append(stripes());

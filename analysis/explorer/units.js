@@ -47,8 +47,15 @@ function axisOf(name, largest) {
   return { label: unit ? `${QUANTITIES[name].name} [${unit}]` : QUANTITIES[name].name, size };
 }
 
-function csvLink(link, header, rows) {
+// Of any number of values: Math.max(...values) takes no more than an argument list does.
+const largest = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
+const smallest = (values) => values.reduce((a, b) => Math.min(a, b), Infinity);
+
+// Pressing the link saves a table; make() gives its header and rows.
+function csvLink(link, make) {
   const cell = (x) => (/[",\n]/.test(x) ? `"${String(x).replaceAll('"', '""')}"` : `${x ?? ""}`);
-  const text = [header, ...rows].map((row) => row.map(cell).join(",")).join("\n");
-  link.href = `data:text/csv;charset=utf-8,${encodeURIComponent(`${text}\n`)}`;
+  link.onclick = () => {
+    const text = make().map((row) => row.map(cell).join(",")).join("\n");
+    link.href = `data:text/csv;charset=utf-8,${encodeURIComponent(`${text}\n`)}`;
+  };
 }
