@@ -14,8 +14,10 @@ SUMMARIES = {
     "explore": "buffers, bandwidth and array sizes: many designs of a chip at once",
     "evaluate": "accuracy of a network at given widths",
     "pack": "write a quantised network as the bits that a chip would store",
+    "export": "a quantised network, or a workload, as a file of another tool",
     "finetune": "recover accuracy at given widths by training on images",
     "mappings": "the best row-stationary mappings of a layer",
+    "verify": "is a run what its manifest says, and does its command give it again?",
     "models": "networks that there are",
     "accelerators": "accelerators that there are",
 }

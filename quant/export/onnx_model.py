@@ -141,6 +141,8 @@ def _replaced(model: onnx.ModelProto, quantized: QuantizedNetwork, style: Style)
     graph, done = quantized.network.graph, Part()
     for node in model.graph.node:
         if node.domain != _DOMAIN:
+            for source in ("doc_string", "metadata_props"):  # lines of code that torch.onnx notes
+                node.ClearField(source)
             done.nodes.append(node)
             continue
         said = {a.name: a.s.decode() if a.s else a.i for a in node.attribute}

@@ -1,0 +1,1 @@
+"""Workloads and chips as files of other simulators, one module a simulator."""
