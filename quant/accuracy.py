@@ -72,18 +72,27 @@ def _filled(images: Tensor) -> Tensor:
     return torch.cat([images, images[-1:].expand(missing, *images.shape[1:])])
 
 
+def float_logits(float_network: Network, images: LabelledImages) -> Tensor:
+    """(N, classes) logits of the float network, for several evaluations on the same images."""
+    return torch.cat(
+        [float_network(_filled(batch))[: len(batch)] for batch, _ in images.batches(BATCH)]
+    )
+
+
 def evaluate(
     float_network: Network,
     quantized: QuantizedNetwork | None,
     images: Tensor | LabelledImages | Batches,
     labels: Tensor | np.ndarray | None = None,
     *,
+    exact: Tensor | None = None,
     progress: Progress | None = None,
 ) -> Accuracy:
     """Accuracy of `quantized` (of the float network itself if None) on all images given.
 
     images: LabelledImages; a DataLoader of (images, labels), read once; or a tensor (N, channels,
     height, width) with labels (N,). The latter two are normalised as the network reads them.
+    exact: the float network's logits (N, classes) where they are known already (`float_logits`).
     Raises ValueError for missing or misshapen labels, for no images, and for a class that the
     network does not know.
     """
@@ -97,7 +106,10 @@ def evaluate(
                 f"{float_network.name!r} with classes 0..{float_network.classes - 1}"
             )
         size = len(batch)
-        reference = float_network(_filled(batch))[:size]
+        if exact is None:
+            reference = float_network(_filled(batch))[:size]
+        else:
+            reference = exact[count : count + size]
         if not reference.isfinite().all():
             raise ValueError(
                 f"evaluate: network {float_network.name!r} gives NaN or infinity on image {count} "

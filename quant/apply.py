@@ -47,9 +47,16 @@ class QuantizedNetwork:
         quantizer = self.activations[name]
         if isinstance(quantizer, ActivationQuantizer):
             return quantizer(x)
-        axis = self.network.graph[name].output.channel_axis
-        parts = zip(quantizer, x.unbind(axis), strict=True)
-        return torch.stack([of_channel(part) for of_channel, part in parts], axis)
+        step, least, most = (
+            x.new_tensor(numbers).reshape(self._along_channels(name, len(quantizer)))
+            for numbers in zip(*((q.step, q.least, q.most) for q in quantizer), strict=True)
+        )
+        return torch.minimum(torch.maximum((x / step).round_(), least), most).mul_(step)
+
+    def _along_channels(self, name: str, channels: int) -> list[int]:
+        """Shape in which one number a channel stands beside the layer's output tensor."""
+        output = self.network.graph[name].output
+        return [channels if i == output.channel_axis else 1 for i in range(len(output.shape))]
 
     def index(self, layer: str) -> np.ndarray:
         """(out, K) stored indices of a layer's weights, for `packing.pack` with its widths."""
@@ -110,9 +117,9 @@ def _quantizers(
     layer: Layer, bits: BitWidths, recipe: Recipe
 ) -> ActivationQuantizer | tuple[ActivationQuantizer, ...]:
     widths = bits.activation(layer.name, layer.output.channels).tolist()
-    if len(set(widths)) == 1:
+    if len(set(widths)) == 1 and layer.name not in recipe.scales:
         return recipe.activation_quantizer(layer.name, widths[0])
-    return tuple(recipe.activation_quantizer(layer.name, width) for width in widths)
+    return recipe.channel_quantizers(layer, widths)
 
 
 def _check_same(network: Network, recipe: Recipe, name: str) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from hwsim.graph import Layer
 from hwsim.names import did_you_mean
 from quant.calibration import Progress, Recipe, one_by_one
 from quant.curves import WIDTHS
@@ -24,7 +25,6 @@ from quant.images import LabelledImages
 from quant.network import FoldedLayer, Network
 from quant.patches import per_channel
 from quant.prices import TensorPrices
-from quant.quantizer import ActivationQuantizer
 from quant.scales import power_of_two_step
 from quant.sweep import METRICS, NEAREST, Rounder
 
@@ -128,18 +128,13 @@ class _Gradients:
 class _Clips:
     """Candidates for one tensor's clips."""
 
-    def __init__(self, recipe: Recipe, name: str, ratios: Sequence[float]) -> None:
-        table = recipe.clips[name]
+    def __init__(self, recipe: Recipe, layer: Layer, ratios: Sequence[float]) -> None:
+        table = recipe.clips[layer.name]
         self.tables = [
             torch.cat([table[:1], table[1:] * table.new_tensor([r, 1.0])]) for r in ratios
         ]
         self.prices = [
-            TensorPrices(
-                [
-                    ActivationQuantizer(bits, float(table[bits, 0]), int(table[bits, 1]))
-                    for bits in range(1, WIDTHS)
-                ]
-            )
+            TensorPrices.of(replace(recipe, clips={layer.name: table}), layer)
             for table in self.tables
         ]
         self.tally = Tally((len(self.tables), WIDTHS))
@@ -222,7 +217,7 @@ def choose_quantizers(
         if layer.kind == "pool" and "max" in layer.op
     }
     clips = {
-        layer.name: _Clips(recipe, layer.name, CLIP_RATIOS)
+        layer.name: _Clips(recipe, layer, CLIP_RATIOS)
         for layer in (network.graph if activations else ())
         if layer.name not in inherits
     }

@@ -91,9 +91,14 @@ class _Only:
 
     name: str
     quantizer: ActivationQuantizer
+    scale: Tensor | None  # of channels, what the quantiser's values are over
 
     def __call__(self, name: str, x: Tensor) -> Tensor:
-        return self.quantizer(x) if name == self.name else x
+        if name != self.name:
+            return x
+        return (
+            self.quantizer(x) if self.scale is None else self.quantizer(x / self.scale) * self.scale
+        )
 
 
 def measured_tensors(
@@ -111,7 +116,8 @@ def measured_tensors(
     for layer in network.graph:
         curve = np.full(WIDTHS, np.inf)
         for bits in range(1, WIDTHS):
-            only = _Only(layer.name, recipe.activation_quantizer(layer.name, bits))
+            quantizer = recipe.activation_quantizer(layer.name, bits)
+            only = _Only(layer.name, quantizer, recipe.scale_of(layer))
             curve[bits] = reference.distortion({}, only)
         found[layer.name] = curve
     return found

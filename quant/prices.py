@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hwsim.graph import Layer
 from quant.calibration import Recipe
 from quant.curves import WIDTHS
 from quant.low_widths import LOW_WIDTHS, BentMoves
@@ -127,28 +128,45 @@ class WeightPrices:
 class TensorPrices:
     """Prices of one activation tensor, fed by its values and their gradients for one image.
 
-    quantizers: at widths 1..8. Memory: the gradients of one image's probes, and scratch.
+    quantizers: at widths 1..8. scale: what the values are divided by before those apply, in the
+    tensor's own dimensions; one by default. Memory: the values and the gradients of one image's
+    probes, and scratch.
     """
 
-    def __init__(self, quantizers: list[ActivationQuantizer]) -> None:
+    def __init__(self, quantizers: list[ActivationQuantizer], scale: Tensor | None = None) -> None:
         def column(numbers: list[float]) -> Tensor:
             return torch.tensor(numbers, dtype=torch.float32).unsqueeze(1)
 
         self.step = column([q.step for q in quantizers])
-        self.least = column([float(-q.zero_point) for q in quantizers])
-        self.most = column([float(2**q.bits - 1 - q.zero_point) for q in quantizers])
+        self.least = column([q.least for q in quantizers])
+        self.most = column([q.most for q in quantizers])
         self.signed = bool((self.least < 0).any())
+        self.scale = scale
         self.block = Block(1)
         self.held: list[Tensor] = []
         self.values: Tensor | None = None
         self.seen = False
 
+    @classmethod
+    def of(cls, recipe: Recipe, layer: Layer) -> TensorPrices:
+        """Of a layer's output tensor, with the quantisers of a recipe."""
+        quantizers = [recipe.activation_quantizer(layer.name, bits) for bits in range(1, WIDTHS)]
+        return cls(quantizers, recipe.scale_of(layer))
+
     def see(self, x: Tensor) -> None:
-        self.values, self.seen = x.detach().reshape(-1), True
+        """The tensor: its values, and from now on its gradients."""
+        self.keep(x)
+        self.seen = True
         x.register_hook(self._arrived)
 
+    def keep(self, x: Tensor) -> None:
+        """Values to price the errors of."""
+        x = x.detach()
+        self.values = (x if self.scale is None else x / self.scale).reshape(-1)
+
     def _arrived(self, gradient: Tensor) -> None:
-        self.held.append(gradient.detach().reshape(-1))
+        gradient = gradient.detach()
+        self.held.append((gradient if self.scale is None else gradient * self.scale).reshape(-1))
 
     def fold(self, image: int) -> None:
         """Price the gradients held, of one image of the block."""

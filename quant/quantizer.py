@@ -175,6 +175,15 @@ class ActivationQuantizer:
     step: float
     zero_point: int = 0
 
+    @property
+    def least(self) -> float:
+        """The lowest level, in steps."""
+        return float(-self.zero_point)
+
+    @property
+    def most(self) -> float:
+        return float(2**self.bits - 1 - self.zero_point)
+
     def index(self, x: Tensor) -> Tensor:
         level = (x / self.step).round_() + self.zero_point
         return level.clamp_(0, 2**self.bits - 1).to(torch.int64)
@@ -185,7 +194,7 @@ class ActivationQuantizer:
     def __call__(self, x: Tensor) -> Tensor:
         """value(index(x)), without the integers in between."""
         level = (x / self.step).round_()
-        return level.clamp_(-self.zero_point, 2**self.bits - 1 - self.zero_point).mul_(self.step)
+        return level.clamp_(self.least, self.most).mul_(self.step)
 
 
 def choose_activation(

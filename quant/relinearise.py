@@ -144,10 +144,7 @@ class Repricing:
         columns = min(COLUMNS, block * self.probes)
         layers = {name: self._layer(name, quantized, columns) for name in self.errors}
         tensors = {
-            name: TensorPrices(
-                [self.recipe.activation_quantizer(name, b) for b in range(1, WIDTHS)]
-            )
-            for name in self.tensors
+            name: TensorPrices.of(self.recipe, self.network.graph[name]) for name in self.tensors
         }
         parameters = {name: (prices.weight, prices.bias) for name, prices in layers.items()}
         weights = {name: np.zeros((len(errors), WIDTHS)) for name, errors in self.errors.items()}
@@ -166,7 +163,7 @@ class Repricing:
         def at_output(name: str, x: Tensor) -> Tensor:
             if name in tensors and x.requires_grad:
                 tensors[name].see(x)
-                tensors[name].values = exact[name].reshape(-1)  # errors are of the float values
+                tensors[name].keep(exact[name])  # errors are of the float values
             if name in layers and (bent := layers[name].bent) is not None:
                 bent.see(x)
             return quantized.rounded(name, x.detach()) + (x - x.detach())  # straight through

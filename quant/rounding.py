@@ -77,18 +77,21 @@ def input_covariances(
 
 
 def feedback_factor(covariance: Tensor, damping: float) -> Tensor:
-    """Upper-triangular U (groups, K, K) with U' U = inverse of the damped covariance.
+    """Strictly upper-triangular U (groups, K, K) with (U + 1) D (U + 1)' the damped covariance.
 
-    Row i of U, over its diagonal entry, says how much of the error of column i each later column
-    makes up for. damping: of the mean variance, added to every variance. Inputs that never vary
-    are free of cost and need no more than the damping to keep the matrix regular.
+    Column i of U says how much of the error of each earlier column column i makes up for: what
+    the inverse of the covariance says too, for a quarter of the work (QuIP: Chee et al., NeurIPS
+    2023, Theorem 6). damping: of the mean variance, added to every variance. Inputs that never
+    vary are free of cost and need no more than the damping to keep the matrix regular.
     """
     variances = covariance.diagonal(dim1=1, dim2=2)
     damped = covariance.double()
     level = damping * variances.mean(1, keepdim=True).double() + 1e-12
     damped.diagonal(dim1=1, dim2=2).add_(level)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    return torch.linalg.cholesky(inverse, upper=True).to(covariance.dtype)
+    lower = torch.linalg.cholesky(damped.flip(1, 2))  # of the columns from last to first
+    factor = lower.div_(lower.diagonal(dim1=1, dim2=2).clone().unsqueeze(1)).flip(1, 2)
+    factor.diagonal(dim1=1, dim2=2).zero_()
+    return factor.to(covariance.dtype)
 
 
 def round_with_feedback(weight: Tensor, factor: Tensor, quantizer: DeadZoneQuantizer) -> Tensor:
@@ -99,30 +102,32 @@ def round_with_feedback(weight: Tensor, factor: Tensor, quantizer: DeadZoneQuant
     groups, channels, size = weight.shape
     bits = quantizer.bits.reshape(groups, channels)
     step = quantizer.step.reshape(groups, channels)
-    high = torch.where(bits > 1, 2.0 ** (bits - 1) - 1, (bits == 1).double()).to(weight.dtype)
-    low = torch.where(bits > 1, -(2.0 ** (bits - 1)), -(bits == 1).double()).to(weight.dtype)
+    low, high = level_range(bits, weight.dtype)
     binary = bits == 1
     any_binary = bool(binary.any())
-    left, rounded = weight.clone(), torch.empty_like(weight)
+    errors, rounded = torch.zeros_like(weight), torch.empty_like(weight)
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
-        block = left[:, :, start:stop].clone()
-        inner = factor[:, start:stop, start:stop]
-        errors = torch.empty_like(block)
+        exact, inner = weight[:, :, start:stop], factor[:, start:stop, start:stop]
+        block = torch.baddbmm(exact, errors[:, :, :start], factor[:, :start, start:stop])
         for i in range(stop - start):
             scaled = block[:, :, i] / step
             level = torch.clamp(scaled.round(), low, high)
             if any_binary:
                 level = torch.where(binary, torch.where(scaled < 0, -1.0, 1.0), level)
-            value = level * step
-            rounded[:, :, start + i] = value
-            errors[:, :, i] = (block[:, :, i] - value) / inner[:, i, i].unsqueeze(1)
+            rounded[:, :, start + i] = level * step
+            error = exact[:, :, i] - rounded[:, :, start + i]
+            errors[:, :, start + i] = error
             if start + i + 1 < stop:
-                block[:, :, i + 1 :].baddbmm_(
-                    errors[:, :, i : i + 1], inner[:, i : i + 1, i + 1 :], alpha=-1
-                )
-        left[:, :, stop:].baddbmm_(errors, factor[:, start:stop, stop:], alpha=-1)
+                block[:, :, i + 1 :].baddbmm_(error.unsqueeze(2), inner[:, i : i + 1, i + 1 :])
     return rounded
+
+
+def level_range(bits: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Lowest and highest level at each width; one bit holds -1 and +1 alone."""
+    high = torch.where(bits > 1, 2.0 ** (bits - 1) - 1, (bits == 1).double()).to(dtype)
+    low = torch.where(bits > 1, -(2.0 ** (bits - 1)), -(bits == 1).double()).to(dtype)
+    return low, high
 
 
 class Feedback:

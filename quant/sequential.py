@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from quant.calibration import Progress, Recipe
+from quant.descent import descend
 from quant.images import LabelledImages
 from quant.network import AtOutput, FoldedLayer, Network, Walk
 from quant.patches import patch_shape, patches
@@ -36,6 +37,7 @@ POWER_RATIOS = (0.5, 1.0, 2.0)  # and to steps that are powers of two
 SLOPE_RESTORED = 0.5  # of the lost slope, as an exponent; 0.5 did best of 0, 0.5 and 1
 _MOST_TOGETHER = 32  # images that walk together,
 _VALUES_TOGETHER = 2**18  # and their input values: one at a time at 224 x 224 pixels
+PASSES = 2  # of coordinate descent over the codes that feedback leaves; a third changes little
 _LEAST_CORRELATION = 0.5  # of float and quantised output, for their slope to mean anything
 
 
@@ -114,7 +116,8 @@ def round_best(
     groups, outs, size = weight.shape
     tried = POWER_RATIOS if powers_of_two else STEP_RATIOS
     tries = len(tried)
-    order = covariance.diagonal(dim1=1, dim2=2).argsort(1, descending=True)
+    variances = covariance.diagonal(dim1=1, dim2=2)
+    order = variances.argsort(1, descending=True)
     sorted_rows = covariance.gather(1, order.unsqueeze(2).expand(-1, -1, size))
     both = sorted_rows.gather(2, order.unsqueeze(1).expand(-1, size, -1))
     places = order.unsqueeze(1).expand_as(weight)
@@ -125,20 +128,35 @@ def round_best(
     quantizer = DeadZoneQuantizer(widths.reshape(-1), steps.reshape(-1))
     rounded = round_with_feedback(wanted, feedback_factor(both, damping), quantizer)
     levels = (rounded / steps.unsqueeze(2)).round_()
-    # |(w - s l)' C (w - s l)| is w'Cw - gain, least at s = w'Cl / l'Cl.
-    power = torch.bmm(levels, both)
-    own, shared = (power * levels).sum(2), (power * wanted).sum(2)
-    usable = (own > 0) & (shared * steps > 0)
-    fitted = torch.where(usable, shared / own.clamp(min=1e-30), steps)
+    fitted, gain = _fitted(wanted, levels, both, steps)
     if powers_of_two:
         fitted = steps
-    gain = 2 * fitted * shared - fitted.square() * own
     best = gain.unflatten(1, (tries, outs)).argmax(1, keepdim=True)
     chosen = fitted.unflatten(1, (tries, outs)).gather(1, best).squeeze(1)
     index = best.unsqueeze(3).expand(-1, -1, -1, size)
-    codes = levels.unflatten(1, (tries, outs)).gather(1, index).squeeze(1)
-    values = torch.empty_like(weight).scatter_(2, places, codes * chosen.unsqueeze(2))
-    return values, chosen.reshape(-1)
+    sorted_codes = levels.unflatten(1, (tries, outs)).gather(1, index).squeeze(1)
+    codes = torch.empty_like(weight).scatter_(2, places, sorted_codes)
+    damped = covariance.clone()
+    damped.diagonal(dim1=1, dim2=2).add_(damping * variances.mean(1, keepdim=True) + 1e-12)
+    codes = descend(weight, codes, chosen, bits.reshape(groups, outs), damped, PASSES)
+    if not powers_of_two:
+        chosen, _ = _fitted(weight, codes, covariance, chosen)
+    return codes * chosen.unsqueeze(2), chosen.reshape(-1)
+
+
+def _fitted(
+    weight: Tensor, levels: Tensor, covariance: Tensor, step: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The step of least error for given levels (groups, n, K), and what it gains: (groups, n).
+
+    |(w - s l)' C (w - s l)| is w'Cw - gain, least at s = w'Cl / l'Cl. Where that means nothing,
+    the step (groups, n) stays.
+    """
+    power = torch.bmm(levels, covariance)
+    own, shared = (power * levels).sum(2), (power * weight).sum(2)
+    usable = (own > 0) & (shared * step > 0)
+    fitted = torch.where(usable, shared / own.clamp(min=1e-30), step)
+    return fitted, 2 * fitted * shared - fitted.square() * own
 
 
 class Sequential(Feedback):

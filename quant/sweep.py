@@ -141,9 +141,7 @@ class _Passes:
             if progress:
                 progress("errors", done, len(network.layers))
         self.tensors = {
-            layer.name: TensorPrices(
-                [recipe.activation_quantizer(layer.name, b) for b in range(1, WIDTHS)]
-            )
+            layer.name: TensorPrices.of(recipe, layer)
             for layer in (network.graph if activations else ())
         }
         self.parameters = {name: (p.weight, p.bias) for name, p in self.weights.items()}

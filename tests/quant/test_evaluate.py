@@ -6,7 +6,7 @@ import torch
 
 from hwsim.bits import BitWidths
 from quant import digits
-from quant.accuracy import evaluate
+from quant.accuracy import evaluate, float_logits
 from quant.apply import quantize
 from quant.calibration import calibrate
 from tests.quant.nets import digits_network
@@ -42,6 +42,16 @@ def test_distortion_and_agreement_by_hand():
     assert found.distortion == pytest.approx(10000.0, rel=1e-5)
     assert found.agreement == pytest.approx((logits.argmax(1) == 4).float().mean().item())
     assert found.top1 == pytest.approx((held_out.labels == 4).mean())
+
+
+def test_known_float_logits_give_the_same_figures():
+    network, held_out = digits_network(), digits.test().take(slice(0, 45))
+    quantized = quantize(network, BitWidths(3, 8), calibrate(network, digits.calibration(16)))
+    exact = float_logits(network, held_out)
+    assert torch.allclose(exact[40:], network(held_out.tensor(40, 45)), atol=1e-4)
+    known = evaluate(network, quantized, held_out, exact=exact)
+    assert known == evaluate(network, quantized, held_out)
+    assert evaluate(network, quantized, held_out, exact=exact + 1).distortion > known.distortion
 
 
 def test_tensors_with_labels_and_odd_batch_sizes_count_every_image_once():
