@@ -20,6 +20,13 @@ PAGES = {
 }
 
 
+def on_config(config: MkDocsConfig, **_: Any) -> MkDocsConfig:
+    """List the reports before the pages for those who work on the project."""
+    reports = sorted(path.name for path in (ROOT / "reports").glob("*.md"))
+    config.nav.insert(-2, {"Reports": [f"reports/{name}" for name in reports]})
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     """Add the README, the reports and their figures, and the notebook to download."""
     found = {name: ROOT / source for name, source in PAGES.items()}
