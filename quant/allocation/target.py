@@ -222,7 +222,8 @@ def _search(chip: _Chip, problem: Problem, targets: Sequence[Target], bits: np.n
         # what the simulation takes beyond the calibrated cost comes off the limit
         asked = np.where(done, asked, asked - over - 0.1 * _LEFT_OVER * span * (over > 0))
         floor = np.array([c.total(problem.rates(least)) for c in costs])
-        asked = np.maximum(asked, floor)
+        # the least rates lie on every line, but for a rounding
+        asked = np.maximum(asked, floor + 1e-9 * np.abs(floor))
     if best is None:  # the narrowest widths meet every target
         rows, bound = touched_by_lines(problem, limits, rates)
         best = rows, least, (np.zeros(len(rows.limits)), bound), chip.run(least)
