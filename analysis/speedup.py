@@ -284,8 +284,9 @@ def speedup_files(
     """{path inside the folder: content} of everything that the command leaves."""
     from analysis.manifest import build_manifest
     from analysis.speedup_plot import speedup_figure
+    from analysis.table_page import PAGE, PageFigure, table_page
 
-    table = to_frame(rows)
+    table, figures = to_frame(rows), []
     files = {
         "speedup.csv": table.to_csv(index=False).encode(),
         "speedup.json": (json.dumps(table.to_dict("records"), indent=1) + "\n").encode(),
@@ -296,6 +297,22 @@ def speedup_files(
         shown = [row for row in rows if row.baseline == baseline]
         for kind in ("svg", "png"):
             files[f"{name}.{kind}"] = speedup_figure(shown, kind)
+        caption = f"Over {baseline} at the same batch, on the same accelerator and layers."
+        figures.append(
+            PageFigure(name, f"Speedup over {baseline}", caption, files[f"{name}.svg"],
+                       to_frame(shown))
+        )  # fmt: skip
     manifest = build_manifest(command, options, inputs, files, seconds)
+    models, chips = (
+        ", ".join(dict.fromkeys(getattr(row, name) for row in rows))
+        for name in ("model", "accelerator")
+    )
+    lead = (
+        "Speedup, energy and DRAM traffic over the baseline of each row; ceiling: the speedup if "
+        "nothing waited for DRAM; bound by: what takes the most of the cycles."
+    )
+    lines = [HEAD, *(cells(row) for row in rows)]
+    page = table_page(f"{models} on {chips}", lead, lines, table, figures, command, manifest)
+    files[PAGE] = page.encode()
     files["manifest.json"] = (json.dumps(manifest, indent=1) + "\n").encode()
     return files
