@@ -26,8 +26,7 @@ def explore_files(
     seconds: Mapping[str, float],
 ) -> dict[str, bytes]:
     """{path inside the folder: content}; of several accelerators each has a folder of its own for
-    all but the page and the manifest, which says when the page was made and so does not hold its
-    hash."""
+    all but the page and the manifest, from which the page takes versions and date."""
     files: dict[str, bytes] = {}
     for one in explored:
         folder = f"{one.accelerator.name}/" if len(explored) > 1 else ""
