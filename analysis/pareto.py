@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.study import input_widths, least_widths, width_range
+from analysis.study import input_widths, width_range
 from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
 from hwsim.simulate import simulate
 from quant.allocation.allocate import allocate, equal_widths
 from quant.allocation.allocation import Allocation
-from quant.allocation.budget import Budget, InfeasibleBudget
+from quant.allocation.budget import Budget, InfeasibleBudget, Kind
 from quant.curves import RDCurves
 from quant.granularity import CHANNEL, LAYER, unit_name
 
@@ -43,12 +43,14 @@ class Point:
 def choose_points(
     curves: RDCurves,
     graph: LayerGraph,
-    widths: Sequence[float],
+    least: Mapping[float, Mapping[Kind, int]],
     activation_bits: float,
     group: int = CHANNEL,
 ) -> list[Point]:
     """Allocations per channel, per group of channels (if `group` is more than one), per layer and
     of equal widths, at every average width that each can keep.
+
+    least: {average bits of a weight: narrowest widths that may be used}.
 
     Equal widths are whole, so they stand only at whole averages. Raises ValueError if no width can
     be kept by any method.
@@ -56,14 +58,13 @@ def choose_points(
     has_activations = bool(curves.activations)
     fixed = input_widths(graph) if has_activations else {}
     points = []
-    for bits in widths:
-        least = least_widths(bits, activation_bits)
+    for bits, narrowest in least.items():
         budget = Budget(
             weight_bits=bits,
             activation_bits=activation_bits if has_activations else None,
             fixed=fixed,
-            weight_widths=width_range(least["weights"]),
-            activation_widths=width_range(least["activations"]),
+            weight_widths=width_range(narrowest["weights"]),
+            activation_widths=width_range(narrowest["activations"]),
         )
         for unit in sorted({CHANNEL, group, LAYER}):
             try:
@@ -76,8 +77,9 @@ def choose_points(
             points.append(Point("equal widths", bits, equal_widths(curves, int(bits), tensors)))
     if not points:
         raise ValueError(
-            f"pareto: no average width of {', '.join(f'{b:g}' for b in widths)} can be kept; "
-            f"activations of {activation_bits:g} bits are too narrow"
+            f"pareto: no average width of {', '.join(f'{b:g}' for b in least)} can be kept with "
+            f"activations of {activation_bits:g} bits and these narrowest widths; ask for more "
+            f"bits, or narrower ones by --min-bits and --min-activation-bits"
         )
     return points
 
@@ -136,6 +138,11 @@ def table_lines(table: pd.DataFrame, accelerators: Sequence[Accelerator]) -> lis
     """The table as text: one line a point."""
     from analysis.summary import columns
 
+    return columns(table_cells(table, accelerators))
+
+
+def table_cells(table: pd.DataFrame, accelerators: Sequence[Accelerator]) -> list[list[str]]:
+    """The table as texts, its headings first."""
     measured = "top1" in table
     head = ["method", "bits", "kB", "distortion"]
     head += ["top-1 %", "agree %", "measured"] if measured else []
@@ -154,7 +161,7 @@ def table_lines(table: pd.DataFrame, accelerators: Sequence[Accelerator]) -> lis
             cells += [f"{1e3 * row[f'{accelerator.name}_seconds']:.4g}",
                       f"{row[f'{accelerator.name}_energy_pj'] / 1e9:.4g}"]  # fmt: skip
         rows.append(cells)
-    return columns(rows)
+    return rows
 
 
 def pareto_files(
@@ -172,6 +179,7 @@ def pareto_files(
     from analysis.manifest import build_manifest
     from analysis.pareto_plot import draw_pareto
     from analysis.plots import render
+    from analysis.table_page import PAGE, PageFigure, table_page
 
     def as_json(data: object) -> bytes:
         return (json.dumps(data, indent=1) + "\n").encode()
@@ -190,5 +198,16 @@ def pareto_files(
         name = f"{point.method.replace(' ', '_')}_{point.asked_bits:g}"
         files[f"allocations/{name}.json"] = as_json(point.allocation.to_json())
     manifest = build_manifest(command, options, inputs, files, seconds)
+    lead = (
+        f"{len(points)} allocations on {', '.join(names)}, batch {options['batch']}. Distortion is "
+        f"predicted by the curves, as the squared error of the logits; times and energies are for "
+        f"the whole batch."
+    )
+    caption = "What size, time and energy buy, by how the widths are chosen."
+    figure = PageFigure("pareto", "Fronts", caption, files["pareto.svg"], table)
+    cells = table_cells(table, accelerators)
+    page = table_page(f"{options['model']}: what bits buy", lead, cells, table, [figure],
+                      command, manifest)  # fmt: skip
+    files[PAGE] = page.encode()
     files["manifest.json"] = as_json(manifest)
     return files

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from analysis.progress import ProgressBars
@@ -14,6 +14,7 @@ from hwsim.files import write_atomically
 
 if TYPE_CHECKING:
     from analysis.sources import ImageSets
+    from hwsim.accelerator import Accelerator
     from quant.allocation.budget import Kind
     from quant.apply import QuantizedNetwork
     from quant.curves import RDCurves
@@ -32,6 +33,22 @@ def emit(target: str | None, data: object, lines: Iterable[str]) -> None:
         write_atomically(target, json.dumps(data, indent=1) + "\n")
     for line in lines:
         print(line)
+
+
+def accelerators_of(command: str, names: Sequence[str]) -> list[Accelerator]:
+    """The accelerators that --on names. Raises ValueError where two have one name: results are
+    kept by it."""
+    from hwsim.accelerator import load_accelerator
+
+    found = [load_accelerator(name) for name in names]
+    if len({accelerator.name for accelerator in found}) < len(found):
+        raise ValueError(f"{command}: the same accelerator twice in --on: {', '.join(names)}")
+    return found
+
+
+def run_folder(model: str, prefix: str = "") -> str:
+    """Where a command leaves its files by default."""
+    return f"runs/{prefix}{model.replace(':', '_').replace('/', '_')}"
 
 
 def image_sets(options: Namespace, network: Network) -> ImageSets:

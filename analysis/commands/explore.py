@@ -68,7 +68,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     import time
 
-    from analysis.commands.common import emit
+    from analysis.commands.common import accelerators_of, emit, run_folder
     from analysis.explore import explore as run_exploration
     from analysis.explore_summary import summary_lines, to_records
     from analysis.explorer.folder import PAGE, explore_files
@@ -77,14 +77,11 @@ def run(options: Namespace) -> None:
     from analysis.run import check_folder, write_folder
     from analysis.scale import opened
     from analysis.sources import load_graph
-    from hwsim.accelerator import load_accelerator
 
     names = options.on or ["tpu_v1"]
-    accelerators = [load_accelerator(name) for name in names]
-    if len({accelerator.name for accelerator in accelerators}) < len(accelerators):
-        raise ValueError(f"explore: the same accelerator twice in --on: {', '.join(names)}")
+    accelerators = accelerators_of("explore", names)
     spaces = _spaces(options, accelerators)
-    folder = options.output or f"runs/explore_{options.model.replace(':', '_').replace('/', '_')}"
+    folder = options.output or run_folder(options.model, "explore_")
     check_folder(folder)
     _explored_widths(options)
     graph = load_graph(options.model, options.image_size)

@@ -9,6 +9,7 @@ from analysis.options import (
     MODEL_HELP,
     add_group,
     add_json,
+    add_least,
     add_measuring,
     add_sources,
     average_bits,
@@ -29,6 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("source", help=f"curves file (.npz), or {MODEL_HELP}; mobilenet_v2 without "
                         "--weights and --images: by the curves that come along")  # fmt: skip
     add_group(parser)
+    add_least(parser)
     parser.add_argument("--bits", type=bits_range, default="2..8", metavar="LO..HI[:STEP]",
                         help="average bits of a weight (default 2..8)")  # fmt: skip
     parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
@@ -48,22 +50,26 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     import time
 
-    from analysis.commands.common import DEFAULT_ACCELERATORS, emit, load_curves
+    from analysis.commands.common import (
+        DEFAULT_ACCELERATORS,
+        accelerators_of,
+        emit,
+        least_widths_of,
+        load_curves,
+        run_folder,
+    )
     from analysis.pareto import choose_points, pareto_files, pareto_table, table_lines
     from analysis.run import check_folder, write_folder
     from analysis.sources import EMBEDDED, load_graph
-    from hwsim.accelerator import load_accelerator
     from quant.compact import shipped
 
     names = options.on or [DEFAULT_ACCELERATORS[0]]
-    if len(set(names)) < len(names):
-        raise ValueError(f"pareto: the same accelerator twice in --on: {', '.join(names)}")
-    accelerators = [load_accelerator(name) for name in names]
+    accelerators = accelerators_of("pareto", names)
     from_file = options.source.endswith(".npz")
     along = options.source in shipped() and options.images is None and options.weights is None
     known = load_curves(options.source) if from_file or along else None
     model = options.model or (options.source if known is None else known.network)
-    folder = options.output or f"runs/pareto_{model.replace(':', '_')}"
+    folder = options.output or run_folder(model, "pareto_")
     check_folder(folder)
     began = time.perf_counter()
     measured = model == EMBEDDED or options.images is not None or known is None
@@ -73,7 +79,13 @@ def run(options: Namespace) -> None:
         assert known is not None
         found, graph, judge = known, load_graph(model, options.image_size), None
     curves_done = time.perf_counter()
-    points = choose_points(found, graph, options.bits, options.activation_bits, options.group or 1)
+    points = choose_points(
+        found,
+        graph,
+        {bits: least_widths_of(options, bits) for bits in options.bits},
+        options.activation_bits,
+        options.group or 1,
+    )
     for point in points:
         point.allocation.bits.check(graph)
     chosen = time.perf_counter()
@@ -101,7 +113,7 @@ def run(options: Namespace) -> None:
     }
     files = pareto_files(table, points, accelerators, options.argv, recorded, inputs, seconds)
     write_folder(folder, files)
-    lines = [*table_lines(table, accelerators), f"{folder}/pareto.png"]
+    lines = [*table_lines(table, accelerators), f"{folder}/report.html"]
     emit(options.json, table.to_dict("records"), lines)
 
 

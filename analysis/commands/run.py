@@ -41,22 +41,25 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> None:
-    from analysis.commands.common import DEFAULT_ACCELERATORS, image_sets, least_widths_of
+    from analysis.commands.common import (
+        DEFAULT_ACCELERATORS,
+        accelerators_of,
+        image_sets,
+        least_widths_of,
+        run_folder,
+    )
     from analysis.measuring import Choosing
     from analysis.progress import ProgressBars
     from analysis.run import check_folder, run_files, write_folder
     from analysis.sources import EMBEDDED, load_network
     from analysis.study import Request, run_study
     from analysis.summary import summary_lines
-    from hwsim.accelerator import load_accelerator, preset_names
     from quant.curves import RDCurves
 
-    names = options.on or [n for n in DEFAULT_ACCELERATORS if n in preset_names()]
-    accelerators = tuple(load_accelerator(name) for name in names)
-    if len({accelerator.name for accelerator in accelerators}) < len(accelerators):
-        raise ValueError(f"run: --on names the same accelerator twice: {', '.join(names)}")
+    names = options.on or list(DEFAULT_ACCELERATORS)
+    accelerators = tuple(accelerators_of("run", names))
     bits = options.bits if options.bits is not None else 3.0 if options.model == EMBEDDED else 4.0
-    folder = options.output or f"runs/{options.model.replace(':', '_').replace('/', '_')}"
+    folder = options.output or run_folder(options.model)
     check_folder(folder)
     known = RDCurves.load(options.curves) if options.curves else None
     network = load_network(options.model, options.weights, options.image_size)

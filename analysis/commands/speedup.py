@@ -59,7 +59,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     import time
 
-    from analysis.commands.common import DEFAULT_ACCELERATORS, emit
+    from analysis.commands.common import DEFAULT_ACCELERATORS, accelerators_of, emit
     from analysis.progress import ProgressBars
     from analysis.run import check_folder, write_folder
     from analysis.scale import opened
@@ -67,12 +67,9 @@ def run(options: Namespace) -> None:
     from analysis.speedup import HEAD, cells, speedup_files, speedup_table
     from analysis.speedup_widths import Request, check_request
     from analysis.summary import columns
-    from hwsim.accelerator import load_accelerator
 
     names = options.on or list(DEFAULT_ACCELERATORS)
-    accelerators = [load_accelerator(name) for name in names]
-    if len({accelerator.name for accelerator in accelerators}) < len(accelerators):
-        raise ValueError(f"speedup: the same accelerator twice in --on: {', '.join(names)}")
+    accelerators = accelerators_of("speedup", names)
     request = Request(
         batches=tuple(options.batch or [1]),
         widths=tuple(options.bits or []),

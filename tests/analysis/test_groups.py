@@ -76,6 +76,17 @@ def test_a_group_meets_a_target_too(tmp_path):
     assert len(np.unique(np.concatenate(list(bits.weights.values())))) > 2
 
 
+def test_the_same_chip_under_two_names_is_refused(tmp_path, capsys):
+    from hwsim.accelerator import read_description
+
+    own = tmp_path / "own.toml"
+    own.write_bytes(read_description("tpu_v1")[0])
+    for command in (["pareto"], ["speedup"], ["explore", "--vary", "clock=1GHz,2GHz"]):
+        chips = ["--on", "tpu_v1", "--on", str(own)]
+        assert main([command[0], "mobilenet_v2", *command[1:], *chips]) == 2
+        assert f"{command[0]}: the same accelerator twice in --on" in capsys.readouterr().err
+
+
 def test_groups_and_layers_exclude_each_other(capsys):
     assert main(["allocate", "mobilenet_v2", "--bits", "4", "--group", "4", "--per-layer"]) == 2
     assert "not allowed with" in capsys.readouterr().err

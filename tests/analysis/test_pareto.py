@@ -12,6 +12,7 @@ from analysis.cli import main
 from analysis.options import bits_range
 from analysis.pareto import choose_points, pareto_table
 from analysis.sources import load_graph
+from analysis.study import least_widths
 from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
 from hwsim.simulate import simulate
@@ -36,7 +37,8 @@ def folder(curves_file) -> Path:
 
 def test_the_folder_holds_table_figure_allocations_and_manifest(folder):
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert {"pareto.csv", "pareto.json", "pareto.txt", "pareto.svg", "pareto.png"} <= names
+    assert {"pareto.csv", "pareto.json", "pareto.txt", "pareto.svg", "pareto.png",
+            "report.html"} <= names  # fmt: skip
     assert "allocations/per_channel_3.json" in names
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["options"]["bits"] == [2.0, 3.0, 4.0]
@@ -71,7 +73,7 @@ def test_finer_granularity_predicts_less_distortion_at_no_more_bits(folder):
 def test_without_images_there_is_no_accuracy(curves_file):
     curves = RDCurves.load(curves_file)
     graph = load_graph("digits")
-    points = choose_points(curves, graph, [2.5, 3], 8)
+    points = choose_points(curves, graph, {b: least_widths(b, 8) for b in (2.5, 3)}, 8)
     assert [p.method for p in points].count("equal widths") == 1  # none at 2.5 bits
     table = pareto_table(graph, points, [load_accelerator("tpu_v1")])
     assert "top1" not in table
