@@ -88,6 +88,7 @@ def save_packed(
     from safetensors.numpy import save
 
     network = quantized.network
+    network.check_unscaled("packing")
     tensors = _tensors(quantized)
     layers = [[name, *folded.weight.shape] for name, folded in network.layers.items()]
     header = {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import ChainMap
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import getitem
 from typing import Any
@@ -131,7 +132,8 @@ class Network:
     Everything computes in float32. input_shape: of one image, (channels, height, width). name:
     what files and messages call it, by default the module's class.
     graph: its LayerGraph. classes: number of logits. layers: {name: FoldedLayer} of every weighted
-    layer, in order.
+    layer, in order. scales: {layer: (out,)} of layers whose functions are computed on the product
+    times these, and divided by them again; see `with_parameters`.
     Raises ValueError (UnsupportedOperation) for operations that the graph has no model of, and for
     a network with other than one input and one output.
     """
@@ -159,6 +161,7 @@ class Network:
         self._writes = {join.output: layer for layer, join in self._joins.items()}
         self._norms = {join.batch_norm for join in self._joins.values() if join.batch_norm}
         self.layers = {layer.name: self._folded(plan, layer) for layer in self.graph.weighted}
+        self.scales: Mapping[str, Tensor] = {}
         weights = sum(folded.weight.numel() for folded in self.layers.values())
         _log.info(
             "%s: %d layers, %d with %d weights", name, len(self._joins), len(self.layers), weights
@@ -168,6 +171,38 @@ class Network:
     def parameters(self) -> Parameters:
         """{layer: (weight (out, K), bias (out,))} of the float network."""
         return {name: (folded.weight, folded.bias) for name, folded in self.layers.items()}
+
+    def with_parameters(
+        self, parameters: Parameters, scales: Mapping[str, Tensor] | None = None
+    ) -> Network:
+        """The same network with other folded parameters, which become its float ones.
+
+        scales: {layer: (out,)}; that layer's output is f(scale x product) / scale for its functions
+        f. Files and exports of such a network would lack the scales: they refuse it.
+        """
+        other = copy.copy(self)
+        other.__dict__.pop("parameters", None)  # kept by cached_property
+        other.layers = {
+            name: replace(folded, weight=parameters[name][0], bias=parameters[name][1])
+            for name, folded in self.layers.items()
+        }
+        other.scales = dict(scales or {})
+        return other
+
+    def check_unscaled(self, what: str) -> None:
+        """Raises ValueError for a network with `scales`, which a file or an export would lack."""
+        if self.scales:
+            raise ValueError(
+                f"{what} network {self.name!r}: the functions behind {', '.join(self.scales)} are "
+                f"scaled channel by channel (see quant.equalise), which it cannot say; equalise "
+                f"only layers in front of a ReLU"
+            )
+
+    def _scale(self, name: str, x: Tensor) -> Tensor:
+        """The scales of a layer, to stand beside x, its output tensor."""
+        shape = [1] * x.ndim
+        shape[self.graph[name].output.channel_axis] = -1
+        return self.scales[name].reshape(shape)
 
     def _folded(self, plan: _Plan, layer: Layer) -> FoldedLayer:
         join = self._joins[layer.name]
@@ -274,14 +309,19 @@ class Network:
                 x = values[self._source(node)]
                 parameters = yield name, x
                 value = self._product(node, self.layers[name].shape, x, parameters, values)
+                if name in self.scales:
+                    value = value * self._scale(name, value)
             elif node.name in self._norms:
                 value = values[_node(node.args[0])]
                 if "native" in _operation(node):
                     value = (value, None, None)
             else:
                 value = plan.call(node, values)
-            if at_output is not None and node.name in self._writes:
-                value = at_output(self._writes[node.name], value)
+            if (written := self._writes.get(node.name)) is not None:
+                if written in self.scales:
+                    value = value / self._scale(written, value)
+                if at_output is not None:
+                    value = at_output(written, value)
             values[node] = value
             for dead in plan.dead_after.get(node, ()):
                 del values[dead]
@@ -302,12 +342,21 @@ class Network:
             node = sources[0]
         return tuple(reversed(found))
 
+    def functions_of(self, name: str) -> tuple[str, ...] | None:
+        """Operations that a weighted layer's product goes through on its way to the layer's output,
+        norms left out ("relu", "hardtanh"). None if another tensor takes part on the way."""
+        join, nodes = self._joins[name], self.functions_behind(name)
+        if not nodes and join.output != join.work:
+            return None
+        return tuple(
+            _operation(node)
+            for node in nodes
+            if node.name not in self._norms and node.target is not getitem
+        )
+
     def is_bent(self, name: str) -> bool:
         """Whether a weighted layer's output is a function of its product, other than linear."""
-        return any(
-            node.name not in self._norms and node.target is not getitem
-            for node in self.functions_behind(name)
-        )
+        return bool(self.functions_of(name))
 
     def layer_output(self, name: str, x: Tensor, parameters: tuple[Tensor, Tensor]) -> Tensor:
         """Output of a layer for `x` (one image), which its product reads, after all that is fused.
@@ -317,6 +366,8 @@ class Network:
         plan = self._plans[1]
         node = plan.by_name[self._joins[name].work]
         value: Any = self._product(node, self.layers[name].shape, x, parameters, plan.constants)
+        if name in self.scales:
+            value = value * self._scale(name, value)
         for function in self.functions_behind(name):
             if function.name in self._norms:
                 value = (value, None, None) if "native" in _operation(function) else value
@@ -324,7 +375,7 @@ class Network:
                 value = plan.call(function, ChainMap({node: value}, plan.constants))
             node = function
         output: Tensor = value
-        return output
+        return output / self._scale(name, output) if name in self.scales else output
 
     @staticmethod
     def _source(node: Node) -> Node:

@@ -14,6 +14,7 @@ def description(quantized: QuantizedNetwork) -> str:
     """JSON: network, weight_bits and metadata_bits claimed, {layer: widths of its channels} and
     {tensor: [bits, step, zero point], or one such list a channel}."""
     network = quantized.network
+    network.check_unscaled("exporting")
     weight_bits, metadata_bits = claimed_bits(network.graph, quantized.bits)
     return json.dumps(
         {
