@@ -32,7 +32,7 @@ fuzz: $(STAMP)
 	$(BIN)/python -m analysis.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 bench: $(STAMP)
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m benchmarks -o reports/benchmarks.md
 
 # the committed reports that need neither trained weights and images nor another simulator, nor
 # state a time; every report names its own command

@@ -1,6 +1,6 @@
 """Time and memory of the allocation from ten thousand to ten million channels.
 
-    python benchmarks/allocation.py [--channels 1e4 1e5 1e6 1e7] [--bits 3] [--repeat 3]
+    python -m benchmarks.allocation [--channels 1e4 1e5 1e6 1e7] [--bits 3] [--repeat 3]
 
 Prints a table (Markdown): for each number of channels the best time of `allocate`, the best
 processor time (which other work on the machine disturbs less), the same with a hardware constraint
@@ -16,9 +16,11 @@ import argparse
 import multiprocessing
 import resource
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks.result import Ratio, Result
 from quant.allocation.allocate import allocate
 from quant.allocation.budget import Budget, Cap
 from quant.curves import LayerCurve, RDCurves
@@ -74,34 +76,51 @@ def measure(channels: int, bits: float, repeat: int) -> dict[str, float]:
     return found
 
 
+def result(channels: Sequence[float], bits: float = 3, repeat: int = 3) -> Result:
+    rows, measured = [], []
+    for count in (int(c) // LAYERS * LAYERS for c in channels):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            m = pool.apply(measure, (count, bits, repeat))
+        measured.append((count, m["plain cpu"], m["capped cpu"], m["plain bytes"]))
+        rows.append(
+            (f"{count:,}", f"{m['plain s']:.3f}", f"{m['plain cpu']:.3f}", f"{m['capped s']:.3f}",
+             f"{m['capped cpu']:.3f}", f"{m['capped cpu'] / m['plain cpu']:.2f}",
+             f"{m['curves'] / 1e6:.1f}", f"{m['plain bytes'] / 1e6:.1f}", f"{m['plain gap']:.1e}",
+             f"{m['capped gap']:.1e}")
+        )  # fmt: skip
+    ratios, fits = [], []
+    if len(measured) > 1:
+        sizes, *columns = np.log(np.array(measured)).T
+        names = ("CPU time", "CPU time with caps", "memory beside the curves")
+        for name, values in zip(names, columns, strict=True):
+            fits.append(f"{name} = a * channels^{np.polyfit(sizes, values, 1)[0]:.2f}")
+        step = (columns[0][-1] - columns[0][-2]) / (sizes[-1] - sizes[-2])
+        fits.append(f"CPU time between the two largest: channels^{step:.2f}")
+        (few, short, *_), *_, (many, long, *_) = measured
+        ratios.append(
+            Ratio(f"allocation of {many:,.0f} channels / of {few:,.0f}, a channel",
+                  f"{short / few * 1e6:.2f} CPU us", f"{long / many * 1e6:.2f} CPU us",
+                  long / many / (short / few))
+        )  # fmt: skip
+    return Result(
+        "Allocation from ten thousand channels on",
+        f"{bits:g} bits on average; least of {repeat}. Capped: with a limit on every layer, of "
+        "which about half bind. Each size in a process of its own. " + "; ".join(fits) + ".",
+        ("channels", "s", "CPU s", "capped, s", "capped, CPU s", "capped / plain", "curves, MB",
+         "beside them, MB", "gap", "capped gap"),
+        tuple(rows),
+        tuple(ratios),
+    )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--channels", type=float, nargs="+", default=[1e4, 1e5, 1e6, 1e7])
     parser.add_argument("--bits", type=float, default=3)
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
-    print("| channels | best s | CPU s | capped s | capped CPU s | ratio | curves MB "
-          "| beside them MB | gap | capped gap |")  # fmt: skip
-    print("| ---: " * 10 + "|")
-    rows = []
-    for channels in (int(c) // LAYERS * LAYERS for c in options.channels):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            m = pool.apply(measure, (channels, options.bits, options.repeat))
-        rows.append((channels, m["plain cpu"], m["capped cpu"], m["plain bytes"]))
-        print(
-            f"| {channels:,} | {m['plain s']:.3f} | {m['plain cpu']:.3f} | {m['capped s']:.3f} "
-            f"| {m['capped cpu']:.3f} | {m['capped cpu'] / m['plain cpu']:.2f} "
-            f"| {m['curves'] / 1e6:.1f} | {m['plain bytes'] / 1e6:.1f} | {m['plain gap']:.1e} "
-            f"| {m['capped gap']:.1e} |",
-            flush=True,
-        )
-    if len(rows) > 1:
-        sizes, *measured = np.log(np.array(rows)).T
-        names = ("CPU time", "CPU time with caps", "memory beside the curves")
-        for name, values in zip(names, measured, strict=True):
-            print(f"\n{name} = a * channels^{np.polyfit(sizes, values, 1)[0]:.2f}")
-        step = (measured[0][-1] - measured[0][-2]) / (sizes[-1] - sizes[-2])
-        print(f"\nCPU time between the two largest: channels^{step:.2f}")
+    found = result(options.channels, options.bits, options.repeat)
+    print(f"{found.table()}\n\n{found.note}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Simulations a second: one network on one chip, and on a grid of design points.
 
-    python benchmarks/exploration.py [--networks resnet50 mobilenet_v2] [--workers 2] [--repeat 3]
+    python -m benchmarks.exploration [--networks resnet50 mobilenet_v2] [--workers 2] [--repeat 3]
                                      [-o reports/exploration_rate.md]
 
 Writes a report (Markdown). A grid is a chip's designer's: 8 unified buffers x 16 weight bandwidths
@@ -24,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.result import Ratio, Result
+from benchmarks.scalesim import recorded_seconds
 from hwsim import Accelerator, BitWidths, LayerGraph, load_accelerator, simulate, simulate_many
 from hwsim.frontends.models import from_name
 
@@ -33,7 +35,6 @@ SIZES = (64, 96, 128, 192, 256, 320, 384, 512)
 SMALL_SIZES = (32, 48)
 BANDWIDTHS_GB = tuple(range(10, 90, 5))
 CHECKED = 16  # points of each grid that are simulated alone
-SCALESIM_REPORT = Path(__file__).parents[1] / "reports" / "scalesim.md"  # benchmarks/scalesim.py
 
 
 @dataclass(frozen=True)
@@ -149,22 +150,13 @@ def grid_lines(graphs: Sequence[LayerGraph], workers: int, repeat: int) -> list[
     return lines
 
 
-def scalesim_seconds() -> float:
-    """Processor seconds of SCALE-Sim for ResNet-18 on 256 x 256, as its own benchmark found."""
-    for line in SCALESIM_REPORT.read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if cells[:3] == ["ResNet-18", "256 x 256", "ws"]:
-            return float(cells[-2])
-    raise SystemExit(f"{SCALESIM_REPORT}: no row for ResNet-18; run benchmarks/scalesim.py")
-
-
 def scalesim_lines(repeat: int) -> list[str]:
     graph, tpu = from_name("resnet18"), load_accelerator("tpu_v1")
     bits = BitWidths(8, 8)
     took = measure(lambda: simulate(graph, tpu, bits), 5 * repeat)
     points = grid((256,))
     many = measure(lambda: simulate_many(graph, points, bits), repeat)
-    each, theirs = many.cpu_s / len(points), scalesim_seconds()
+    each, theirs = many.cpu_s / len(points), recorded_seconds()
     return [
         f"SCALE-Sim takes {theirs} processor seconds for ResNet-18 on 256 x 256 "
         "(`reports/scalesim.md`, where its cycles and ours for its schedule are side by side). "
@@ -176,6 +168,33 @@ def scalesim_lines(repeat: int) -> list[str]:
         f"| `simulate`, one call | {took.cpu_s:.4f} | {theirs / took.cpu_s:,.0f} |",
         f"| `simulate_many`, each of {len(points)} points | {each:.6f} | {theirs / each:,.0f} |",
     ]
+
+
+def result(networks: Sequence[str] = ("resnet50", "mobilenet_v2"), repeat: int = 3) -> Result:
+    """A grid at once beside its points one by one, in the same run."""
+    rows, ratios = [], []
+    for graph in map(from_name, networks):
+        points = grid(SIZES)
+        for label, bits in all_widths(graph).items():
+            check(graph, points, bits)
+            some = [points[i] for i in np.random.default_rng(2).choice(len(points), CHECKED)]
+            alone = measure(lambda: [simulate(graph, p, bits) for p in some], repeat)  # noqa: B023
+            together = measure(partial(simulate_many, graph, points, bits), repeat)
+            each, one = together.cpu_s / len(points), alone.cpu_s / len(some)
+            rows.append((f"{graph.name}, {label}", f"{len(points):,}", f"{1e3 * one:.2f}",
+                         f"{1e3 * each:.3f}", f"{1 / each:,.0f}", f"{one / each:.1f}"))  # fmt: skip
+            what = f"a design point of {graph.name}, {label}: alone / in a grid"
+            costs = f"{1e3 * each:.3f} CPU ms", f"{1e3 * one:.2f} CPU ms"
+            ratios.append(Ratio(what, *costs, one / each))
+    return Result(
+        "Exploration: many designs at once",
+        f"tpu_v1 with {len(BUFFERS_MIB)} unified buffers x {len(BANDWIDTHS_GB)} weight bandwidths "
+        f"x {len(SIZES)} array sizes; alone: {CHECKED} of the points, which agree exactly.",
+        ("network, widths", "points", "alone, CPU ms", "in the grid, CPU ms",
+         "points a CPU s", "ratio"),
+        tuple(rows),
+        tuple(ratios),
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -191,7 +210,7 @@ def main() -> None:
         [
             "# Simulations a second",
             "",
-            "Made by `python benchmarks/exploration.py "
+            "Made by `python -m benchmarks.exploration "
             f"--networks {' '.join(options.networks)} --workers {options.workers} "
             f"--repeat {options.repeat}` with chipfit {version('chipfit')}, Python "
             f"{platform.python_version()}, numpy {np.__version__}, joblib {version('joblib')}, on "

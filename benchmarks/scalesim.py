@@ -3,7 +3,7 @@
 Needs the package scalesim in a Python of its own (it wants another numpy than this project):
 
     python -m venv scalesim-env && scalesim-env/bin/pip install scalesim==3.0.0 "numpy<2.4"
-    python benchmarks/scalesim.py --python scalesim-env/bin/python -o reports/scalesim.md
+    python -m benchmarks.scalesim --python scalesim-env/bin/python -o reports/scalesim.md
 
 Without --python (or CHIPFIT_SCALESIM_PYTHON) it says so and ends. --quick leaves out ResNet-18 on
 256 x 256, which takes SCALE-Sim more than a minute.
@@ -25,13 +25,19 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.result import Ratio, Result, times
 from hwsim import BitWidths, load_accelerator, simulate
-from hwsim.accelerator import Accelerator, SystolicArray
+from hwsim.accelerator import Accelerator, Dataflow, SystolicArray
 from hwsim.frontends.models import from_name
 from hwsim.frontends.topology_csv import CONV_HEADER, read_topology, write_topology
 from hwsim.stats import LayerStats
 
-FLOWS = {"ws": "weight_stationary", "os": "output_stationary", "is": "input_stationary"}
+RECORDED = Path(__file__).parents[1] / "reports" / "scalesim.md"  # made by main
+FLOWS: dict[str, Dataflow] = {
+    "ws": "weight_stationary",
+    "os": "output_stationary",
+    "is": "input_stationary",
+}
 
 # Partly filled folds in both directions, a stride, one pixel, more filters than columns.
 SMALL = """first,18,18,3,3,3,20,1,
@@ -105,7 +111,7 @@ class Case:
     topology: Path
     rows: int
     cols: int
-    flow: str
+    flow: str  # of FLOWS
 
 
 @dataclass(frozen=True)
@@ -288,6 +294,44 @@ def cases(folder: Path, quick: bool) -> list[Case]:
     return found
 
 
+def recorded_seconds() -> float:
+    """Processor seconds of SCALE-Sim for ResNet-18 on 256 x 256, as this benchmark once found."""
+    for line in RECORDED.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[:3] == ["ResNet-18", "256 x 256", "ws"]:
+            return float(cells[-2])
+    raise SystemExit(f"{RECORDED}: no row for ResNet-18; run python -m benchmarks.scalesim")
+
+
+def result(python: str | None) -> Result:
+    """Both simulators on ResNet-18; SCALE-Sim's time as recorded where it is not installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        case = cases(Path(folder), quick=False)[-1]
+        layers, _, _ = run_ours(case)
+        start = time.process_time()
+        run_ours(case)
+        ours = time.process_time() - start
+        if python is None:
+            theirs, source = recorded_seconds(), "recorded in reports/scalesim.md"
+            cycles = ""
+        else:
+            found = compare(case, python)
+            theirs, source = found.their_seconds, found.versions
+            cycles = f"{sum(c.cycles for c in found.theirs):,}"
+    row = (f"{case.title}, {case.rows} x {case.cols}, {case.flow}", cycles,
+           f"{sum(layer.compute_cycles for layer in layers):,}", f"{theirs:.1f}", f"{ours:.4f}",
+           times(theirs / ours))  # fmt: skip
+    return Result(
+        "Simulation against SCALE-Sim",
+        f"The same topology file, schedule, array and dataflow. SCALE-Sim: {source}.",
+        ("case", "SCALE-Sim, cycles", "chipfit, cycles", "SCALE-Sim, CPU s", "chipfit, CPU s",
+         "ratio"),
+        (row,),
+        (Ratio(f"{case.title}: SCALE-Sim ({source}) / chipfit", f"{ours:.4f} CPU s",
+               f"{theirs:.1f} CPU s", theirs / ours),),
+    )  # fmt: skip
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--python", default=os.environ.get("CHIPFIT_SCALESIM_PYTHON"),
@@ -303,7 +347,7 @@ def main() -> int:
     print("\n".join(summary(results)))
     if options.output:
         flags = " --quick" if options.quick else ""
-        command = f"python benchmarks/scalesim.py --python PYTHON{flags} -o {options.output}"
+        command = f"python -m benchmarks.scalesim --python PYTHON{flags} -o {options.output}"
         Path(options.output).write_text(report(results, command))
     return 0
 

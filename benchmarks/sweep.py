@@ -1,6 +1,6 @@
 """Time of the sweep beside the bare backward passes that it needs.
 
-    python benchmarks/sweep.py [--networks mobilenet_v2 resnet18] [--images 96] [--probes 2]
+    python -m benchmarks.sweep [--networks mobilenet_v2 resnet18] [--images 96] [--probes 2]
 
 Prints a table (Markdown): for each network the processor seconds of the bare passes (one forward
 and `probes` backward passes an image, gradients of all weights and biases, nothing done with
@@ -16,11 +16,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from benchmarks.result import Ratio, Result
 from hwsim.frontends.torchvision_shim import import_torchvision
 from quant.calibration import Recipe, calibrate
 from quant.network import Network
@@ -79,6 +80,31 @@ def measure(
     return bare, setup, priced, ratio
 
 
+def result(networks: Sequence[str], images: int = 96, probes: int = 2, repeat: int = 3) -> Result:
+    models = import_torchvision().models
+    rows, ratios = [], []
+    for name in networks:
+        torch.manual_seed(0)
+        network = Network(models.get_model(name, weights=None).eval(), (3, 224, 224), name)
+        batch = torch.randn(images, *network.input_shape)
+        for activations in (False, True):
+            bare, setup, priced, ratio = measure(network, batch, probes, activations, repeat)
+            what = "weights and activations" if activations else "weights"
+            rows.append((f"{name}, {what}", f"{bare:.2f}", f"{setup:.2f}", f"{priced:.2f}",
+                         f"{ratio:.2f}"))  # fmt: skip
+            ratios.append(Ratio(f"sweep of {name}, {what}: bare passes / sweep",
+                                f"{priced:.2f} CPU s", f"{bare:.2f} CPU s", 1 / ratio))  # fmt: skip
+    return Result(
+        "Sweep against bare backward passes",
+        f"{images} images, {probes} probes an image, median of {repeat} pairs. Bare: one forward "
+        "and as many backward passes an image as probes, and nothing done with their gradients. "
+        "Setup: rounding of all weights at all widths, once whatever the images.",
+        ("network, what is priced", "bare, CPU s", "setup, CPU s", "sweep, CPU s", "sweep / bare"),
+        tuple(rows),
+        tuple(ratios),
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time of the sweep beside bare backward passes.")
     parser.add_argument("--networks", nargs="+", default=["mobilenet_v2", "resnet18"])
@@ -86,20 +112,7 @@ def main() -> None:
     parser.add_argument("--probes", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
-    models = import_torchvision().models
-    print("| network | priced | bare s | setup s | sweep s | ratio (median of pairs) |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
-    for name in options.networks:
-        torch.manual_seed(0)
-        network = Network(models.get_model(name, weights=None).eval(), (3, 224, 224), name)
-        images = torch.randn(options.images, *network.input_shape)
-        for activations in (False, True):
-            bare, setup, priced, ratio = measure(
-                network, images, options.probes, activations, options.repeat
-            )
-            what = "weights and activations" if activations else "weights"
-            row = f"{bare:.2f} | {setup:.2f} | {priced:.2f} | {ratio:.2f}"
-            print(f"| {name} | {what} | {row} |", flush=True)
+    print(result(options.networks, options.images, options.probes, options.repeat).table())
 
 
 if __name__ == "__main__":
