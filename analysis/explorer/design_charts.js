@@ -1,7 +1,7 @@
 // Charts over designs: a map over two fields, a curve over one, and the Pareto front.
 const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173",
   "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"]; // readable by the colour-blind
-const MOST_DRAWN = 1500; // designs beside a front, so that old phones keep up
+const MOST_DRAWN = 800; // designs beside a front, so that old phones keep up
 
 function rgb(share) {
   const at = share * (CIVIDIS.length - 1);

@@ -18,7 +18,7 @@ from hwsim.many import simulate_alike
 from hwsim.systolic.many import LayerPoint
 from quant.calibration import Progress
 
-MOST_LAYERS = 200_000  # layers of designs in a page: a few megabytes
+MOST_LAYERS = 500_000  # layers of designs in a page: a few megabytes, most of them alike
 
 
 def detailed_rows(explored: Explored, layers: int, most: int = MOST_LAYERS) -> list[int]:

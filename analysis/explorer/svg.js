@@ -67,8 +67,9 @@ function text_below(root, area, label) {
   root.append(text(middle(area.left, area.right), area.bottom + 34, label, { "text-anchor": "middle" }));
 }
 
-// Shapes tell series apart as well as colours do; the fifth comes back to the first.
-const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"];
+// Shapes tell series apart as well as colours do; the fifth shape is the first again.
+const COLOURS = ["light-dark(#0072b2, #3d9be0)", "#e69f00", "#009e73", "#d55e00", "#cc79a7",
+  "light-dark(#56b4e9, #b6dcf5)"];
 function marker(shape, x, y, r, attributes) {
   const points = [
     null,
