@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -130,8 +132,13 @@ def from_spec(spec: str, image_size: int | None = None) -> LayerGraph:
 
 
 def call_spec(spec: str) -> object:
-    """What 'package.module:function' returns. Raises ValueError if it is not there or raises."""
+    """What 'package.module:function' returns; the current folder is looked through too, last.
+
+    Raises ValueError if it is not there or raises.
+    """
     module_name, _, function_name = spec.partition(":")
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # a script's path lacks it; last, so that it hides nothing
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # the user's module may raise whatever it likes
