@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+from analysis.scale.keys import code_version
+
+MANIFEST = "manifest.json"
 PACKAGES = ("chipfit", "torch", "torchvision", "numpy", "pandas", "matplotlib", "networkx")
 
 
@@ -20,6 +26,10 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def file_sha256(path: str | Path) -> str:
@@ -46,13 +56,16 @@ def build_manifest(
     inputs: Mapping[str, str | None],
     outputs: Mapping[str, bytes],
     seconds: Mapping[str, float],
-) -> dict[str, object]:
-    """command: as typed. inputs: {what it is: path or None}. outputs: {name: content}."""
+) -> dict[str, Any]:
+    """command: as typed, in `directory`. inputs: {what it is: path or None}, a file or a folder.
+    outputs: {name: content}. Both are recorded with their SHA-256, for `chipfit verify`."""
     return {
         "schema": 1,
         "command": command,
+        "directory": os.getcwd(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
+        "sources": code_version("hwsim", "quant", "analysis"),
         "platform": platform.platform(),
         "options": dict(options),
         "inputs": {
@@ -60,6 +73,15 @@ def build_manifest(
             for name, path in inputs.items()
             if path is not None
         },
-        "outputs": {name: hashlib.sha256(data).hexdigest() for name, data in outputs.items()},
+        "outputs": {name: sha256(data) for name, data in outputs.items()},
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
     }
+
+
+def sealed(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files of a run with a manifest that names them all, also those made after it."""
+    if MANIFEST not in files:
+        return dict(files)
+    manifest = json.loads(files[MANIFEST])
+    manifest["outputs"] = {n: sha256(data) for n, data in files.items() if n != MANIFEST}
+    return {**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()}

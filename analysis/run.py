@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from analysis.figures import study_figures
-from analysis.manifest import build_manifest
+from analysis.manifest import MANIFEST, build_manifest, sealed
 from analysis.report import write_report
 from analysis.study import Study
 from analysis.tables import layer_table, summary_table
+from hwsim.files import exchange, locked
 
-MARK = "manifest.json"  # a folder with one is a run and may be replaced
+MARK = MANIFEST  # a folder with one is a run and may be replaced
 
 
 def run_files(
@@ -65,8 +66,14 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def write_folder(folder: str | os.PathLike[str], files: Mapping[str, bytes]) -> None:
-    """Write all files beside the target, then rename: the folder is whole, old or new."""
-    target = Path(folder)
+    """Write all files beside the target, then rename: the folder is whole, old or new, whatever
+    is killed (on systems that cannot swap names, absent for a moment). Of runs that end together
+    the last one stays."""
+    with locked(folder, wait=True):
+        _write_folder(Path(folder), sealed(files))
+
+
+def _write_folder(target: Path, files: Mapping[str, bytes]) -> None:
     check_folder(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +85,12 @@ def write_folder(folder: str | os.PathLike[str], files: Mapping[str, bytes]) -> 
         for name, content in files.items():
             path = fresh / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            with path.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if target.exists() and exchange(fresh, target):
+            return
         old = temporary / "old"
         if target.exists():
             target.rename(old)

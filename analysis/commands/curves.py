@@ -36,6 +36,7 @@ def run(options: Namespace) -> None:
     from analysis.measuring import Announced, Choosing, measure_curves
     from analysis.progress import ProgressBars
     from analysis.sources import load_network
+    from hwsim.files import locked
     from quant.sweep import STATED_WIDTH
     from quant.sweep_state import partial_path
 
@@ -45,7 +46,7 @@ def run(options: Namespace) -> None:
     if partial.exists():
         print(f"chipfit: going on from {partial}", file=sys.stderr)
     try:
-        with ProgressBars() as progress:
+        with locked(partial), ProgressBars() as progress:
             found, _ = measure_curves(
                 network,
                 images,
