@@ -20,6 +20,7 @@ from analysis.explorer.data import page_data
 from analysis.explorer.layers import detailed_rows, layer_results
 from analysis.scale import Ledger, Runner
 from analysis.sources import load_graph
+from analysis.table_page import PageFigure, table_page
 from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
 from hwsim.simulate import simulate
@@ -92,3 +93,15 @@ def test_equal_lists_are_held_once_and_unfold_to_the_simulated_layers(explored):
     # traffic does not depend on bandwidth, of which there are four
     assert len(pools["dram_read_bits"]) <= designs * 2 / 4
     assert len(pools["cycles"]) > len(pools["dram_read_bits"])
+
+
+def test_texts_that_begin_with_numbers_sort_by_them():
+    lines = [["which", "speedup", "cycles"], ["a", "10.5x", "1,234"], ["b", "9.25x", "1e+06"]]
+    figure = PageFigure("f", "F", "c", b"<svg/>", pd.DataFrame({"a": [1]}))
+    manifest = {"made": "today", "versions": {"x": "1"}, "platform": "y", "seconds": {"z": 1.5}}
+    html = table_page("t", "l", lines, pd.DataFrame({"whole": [7]}), [figure], ["c"], manifest)
+    assert re.findall(r"data-key='(.*?)'>(.*?)<", html) == [
+        ("10.5", "10.5x"), ("1234.0", "1,234"), ("9.25", "9.25x"), ("1000000.0", "1e+06"),
+    ]  # fmt: skip
+    assert "<td>a</td>" in html
+    assert "seconds for z" in html
