@@ -50,12 +50,13 @@ class Choosing:
 
     weights: their steps and dead zones by "priced" or by "energy", the squared error weighed by
     input energies. None: priced for nearest and feedback rounding, where it helps; sequential
-    rounding searches its own steps. clips: of activations, by "priced" or "squared" error. steps:
-    "real" or "power_of_two".
+    rounding searches its own steps. clips: of activations, by "priced" or "squared" error. None:
+    priced for feedback and sequential rounding, which have images beside the calibration's anyway.
+    steps: "real" or "power_of_two".
     """
 
     weights: str | None = None
-    clips: str = "squared"
+    clips: str | None = None
     steps: str = "real"
 
     @classmethod
@@ -66,12 +67,16 @@ class Choosing:
         """Whether the weights' quantisers are priced."""
         return self.weights == "priced" or (self.weights is None and rounding != "sequential")
 
+    def prices_clips(self, rounding: str) -> bool:
+        """Whether the activations' ranges are priced."""
+        return self.clips == "priced" or (self.clips is None and rounding != "nearest")
+
     def images(self, rounding: str) -> int:
         """Images that the choice takes beside those that curves are priced on."""
         from quant.choose_quantizers import CHOICE_IMAGES, CLIP_IMAGES
 
         of_weights = CHOICE_IMAGES if self.priced(rounding) else 0
-        return max(of_weights, CLIP_IMAGES if self.clips == "priced" else 0)
+        return max(of_weights, CLIP_IMAGES if self.prices_clips(rounding) else 0)
 
 
 def images_beside(options: Namespace) -> int:
@@ -125,7 +130,7 @@ def find_recipe(
             activations=False,
             progress=progress,
         )
-    if choosing.clips == "priced":
+    if choosing.prices_clips(rounding):
         some = beside.take(slice(0, CLIP_IMAGES))
         recipe = choose_quantizers(
             network, recipe, some, seed=seed + 1, weights=False, progress=progress

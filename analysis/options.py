@@ -184,9 +184,10 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
                         "steps)")  # fmt: skip
     parser.add_argument("--steps", choices=("real", "power_of_two"), default="real",
                         help="steps of weights (default real)")  # fmt: skip
-    parser.add_argument("--clips", choices=("squared", "priced"), default="squared",
-                        help="ranges of activations by squared or by priced error "
-                        "(default squared)")  # fmt: skip
+    parser.add_argument("--clips", choices=("priced", "squared"),
+                        help="ranges of activations by the error of the output, priced on a few "
+                        "images, or by their own squared error (default: priced, but squared "
+                        "with nearest rounding)")  # fmt: skip
 
 
 def add_least(parser: argparse.ArgumentParser) -> None:
