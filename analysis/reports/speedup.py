@@ -9,115 +9,29 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
+from analysis.reports.measured_accuracy import Measured, measured
+from analysis.reports.speedup_bandwidth import (
+    BandwidthPoint,
+    bandwidth_figure,
+    bandwidth_lines,
+    bandwidth_points,
+)
 from analysis.sources import load_graph
-from analysis.speedup import SpeedupRow, markdown
-from analysis.speedup_widths import native_widths
-from hwsim.accelerator import Accelerator, SystolicArray, load_accelerator
-from hwsim.bits import BitWidths
+from analysis.speedup import SpeedupRow
+from hwsim.accelerator import load_accelerator
 from hwsim.files import write_atomically
-from hwsim.graph import LayerGraph
-from hwsim.many import simulate_many
 
 # Wang, Lin et al., "RDO-Q: Extremely Fine-Grained Channel-Wise Quantization via Rate-Distortion
 # Optimization", ECCV 2022: up to 3.5x on TPU and 3.0x on Eyeriss, baseline not published
 HEADLINE = {("resnet50", "tpu_v1"): 3.5, ("resnet50", "eyeriss_v1"): 3.0,
             ("mobilenet_v2", "tpu_v1"): 1.5, ("mobilenet_v2", "eyeriss_v1"): 2.0}  # fmt: skip
-FACTORS = (1 / 32, 1 / 8, 1.0, 4.0)  # times the chip's own bandwidth: those shown
-FINE = tuple(2.0 ** (-k / 8) for k in range(49))  # and those searched, on systolic arrays
-BANDWIDTHS_OF = (("resnet50", "tpu_v1"), ("mobilenet_v2", "tpu_v1"), ("resnet50", "eyeriss_v1"))
-TRIED = (BitWidths(4, 8), BitWidths(2, 8), BitWidths(2, 2))
-
-
-@dataclass(frozen=True)
-class BandwidthRow:
-    """Speedups at each of FACTORS times the bandwidth of all DRAM channels, batch 1.
-
-    most: the largest of all that were simulated. reached_gb: the highest bandwidth of the weights'
-    channel at which target was reached, None for nowhere.
-    """
-
-    model: str
-    accelerator: str
-    baseline: str
-    widths: str
-    target: float
-    bandwidth_gb: float
-    speedups: tuple[float, ...]
-    most: float
-    reached_gb: float | None
-
-
-def reaches(points: Sequence[tuple[float, float]], target: float) -> float | None:
-    """The highest bandwidth of (bandwidth, speedup) points whose speedup is target or more."""
-    return max((bandwidth for bandwidth, speedup in points if speedup >= target), default=None)
-
-
-def _label(bits: BitWidths) -> str:
-    return f"W{bits.weights}A{bits.activations}"
-
-
-def slower(accelerator: Accelerator, factor: float) -> Accelerator:
-    """The same chip with `factor` times the bandwidth on every DRAM channel."""
-    channels = (replace(d, bandwidth=max(1, round(d.bandwidth * factor))) for d in accelerator.dram)
-    return replace(accelerator, dram=tuple(channels))
-
-
-def bandwidth_rows(
-    graph: LayerGraph, accelerator: Accelerator, target: float
-) -> list[BandwidthRow]:
-    """A row for W8A8 and, where it is another, the native width as the baseline, and for each of
-    TRIED."""
-    systolic = isinstance(accelerator.array, SystolicArray)  # many bandwidths at little cost
-    factors = (*FACTORS, *FINE) if systolic else FACTORS
-    chips = [slower(accelerator, factor) for factor in factors]
-    native = native_widths(accelerator)
-    bases = [BitWidths(8, 8)] + ([native] if _label(native) != "W8A8" else [])
-    cycles = {_label(bits): simulate_many(graph, chips, bits).cycles for bits in (*bases, *TRIED)}
-    own = accelerator.dram_for("weights").bandwidth / 8e9
-    rows = []
-    for base in map(_label, bases):
-        for label in map(_label, TRIED):
-            found = (cycles[base] / cycles[label]).tolist()
-            points = [
-                (factor * own, speedup) for factor, speedup in zip(factors, found, strict=True)
-            ]
-            rows.append(
-                BandwidthRow(
-                    model=graph.name,
-                    accelerator=accelerator.name,
-                    baseline=base,
-                    widths=label,
-                    target=target,
-                    bandwidth_gb=own,
-                    speedups=tuple(found[: len(FACTORS)]),
-                    most=max(found),
-                    reached_gb=reaches(points, target),
-                )
-            )
-    return rows
-
-
-def bandwidth_lines(rows: Sequence[BandwidthRow]) -> list[str]:
-    """The rows as a table: speedup at each share of the bandwidth, and where the target is met."""
-    shares = [f"x{factor:g}" if factor >= 1 else f"/{1 / factor:g}" for factor in FACTORS]
-    lines = [
-        f"| network | accelerator | widths | over | {' | '.join(shares)} | headline "
-        "| reached from (weight DRAM) downwards |",
-        "| --- " * 4 + "| ---: " * (len(FACTORS) + 1) + "| --- |",
-    ]
-    for row in rows:
-        where = f"nowhere here: at most {row.most:.2f}x"
-        if row.reached_gb is not None:
-            share = row.reached_gb / row.bandwidth_gb
-            where = f"{row.reached_gb:.3g} GB/s, {share:.3g} of the chip's"
-        values = " | ".join(f"{value:.2f}" for value in row.speedups)
-        lines.append(f"| {row.model} | {row.accelerator} | {row.widths} | {row.baseline} "
-                     f"| {values} | {row.target:g}x | {where} |")  # fmt: skip
-    return lines
+SWEPT = (("resnet50", "tpu_v1", (1, 4, 16)), ("mobilenet_v2", "tpu_v1", (1, 4, 16)),
+         ("resnet50", "eyeriss_v1", (1,)))  # fmt: skip
 
 
 def headline_lines(rows: Sequence[SpeedupRow]) -> list[str]:
@@ -174,31 +88,112 @@ def best_lines(rows: Sequence[SpeedupRow]) -> list[str]:
     return lines
 
 
+def ratio_lines(rows: Sequence[SpeedupRow]) -> list[str]:
+    """A table for each accelerator and baseline: a row a network and batch, a column the widths;
+    speedup / energy ratio / DRAM ratio in each cell."""
+    lines = []
+    for chip, baseline in dict.fromkeys((r.accelerator, r.baseline) for r in rows):
+        own = [r for r in rows if (r.accelerator, r.baseline) == (chip, baseline)]
+        labels = [w for w in dict.fromkeys(r.widths for r in own) if w != baseline]
+        lines += ["", f"### {chip}, over {baseline}", "",
+                  f"| network | batch | {' | '.join(labels)} |",
+                  "| --- | ---: |" + " --- |" * len(labels)]  # fmt: skip
+        cells = {(r.model, r.batch, r.widths): r for r in own}
+        for model, batch in sorted(
+            dict.fromkeys((r.model, r.batch) for r in own),
+            key=lambda place: ([r.model for r in own].index(place[0]), place[1]),
+        ):
+            found = [cells.get((model, batch, label)) for label in labels]
+            shown = [
+                f"**{r.speedup:.2f}** / {r.energy_ratio:.2f} / {r.dram_ratio:.2f}" if r else ""
+                for r in found
+            ]
+            lines.append(f"| {model} | {batch} | {' | '.join(shown)} |")
+    return lines
+
+
+def widths_lines(rows: Sequence[SpeedupRow], known: Sequence[Measured]) -> list[str]:
+    """A row for each network and widths (for each chip and batch where they differ by them): mean
+    widths, predicted distortion, and what other reports measured of the same widths."""
+    lines = [
+        "| network | widths | chosen for | bits a weight | an activation | distortion "
+        "| top-1 % (float) | agree % | where from |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    groups: dict[tuple[str, str, float, float, float | None], list[SpeedupRow]] = {}
+    for row in sorted(rows, key=lambda r: (r.model, r.widths)):
+        key = (row.model, row.widths, row.weight_bits, row.activation_bits, row.distortion)
+        groups.setdefault(key, []).append(row)
+    for (model, widths, weights, activations, distortion), same in groups.items():
+        chips = sorted({(r.accelerator, r.batch) for r in same})
+        places = {
+            chip: ", ".join(str(batch) for other, batch in chips if other == chip)
+            for chip, _ in chips
+        }
+        where = "; ".join(f"{chip} at {batches}" for chip, batches in places.items())
+        needs = "fits" in widths or "time" in widths
+        found = next((m for m in known if m.model == model and m.widths == widths
+                      and (not m.accelerator or (m.accelerator, 1) in chips)), None)  # fmt: skip
+        top1 = agree = ""
+        if found is not None:
+            floating = "" if found.float_top1 is None else f" ({found.float_top1:g})"
+            top1 = f"{found.top1:g}{floating} [{found.report[:-3]}]({found.report})"
+            agree = f"{found.agree:g}"
+        predicted = "" if distortion is None else f"{distortion:.3g}"
+        lines.append(
+            f"| {model} | {widths} | {where if needs else 'any'} | {weights:.2f} "
+            f"| {activations:.2f} | {predicted} | {top1} | {agree} | {same[0].source} |"
+        )
+    return lines
+
+
 def report(
+    title: str,
+    note: str,
     rows: Sequence[SpeedupRow],
-    bandwidths: Sequence[BandwidthRow],
+    bandwidths: Sequence[BandwidthPoint],
     commands: Sequence[str],
+    made: Sequence[str],
     figures: Sequence[str],
+    known: Sequence[Measured],
+    table: str,
 ) -> str:
-    """The page. figures: paths beside it."""
-    return "\n".join([
-        "# Speedup over named baselines",
+    """The page. made: what says when and with which versions each folder was made. figures, table:
+    paths beside it."""
+    swept = [] if not bandwidths else [
         "",
-        "Made by these commands:",
+        "### At which batch and bandwidth",
+        "",
+        "The bandwidth of all DRAM channels of the chip multiplied by the same factor. Where a",
+        "chip only waits for DRAM, both for the baseline and for the narrower widths, the speedup",
+        "is the ratio of the traffic; with more bandwidth it falls towards 1, as multipliers of",
+        "fixed width gain nothing from narrow operands. Where narrower activations stay on chip",
+        "that spill in the baseline, it can exceed the ratio of the widths.",
+        "",
+        "![speedup over bandwidth](figures/speedup_bandwidth.png)",
+        "",
+        *bandwidth_lines(bandwidths, HEADLINE),
+    ]  # fmt: skip
+    return "\n".join([
+        f"# {title}",
+        "",
+        "Made by these commands; nothing in them is random:",
         "",
         *(f"    {command}" for command in commands),
         "",
+        *made,
+        "",
+        *([note, ""] if note else []),
         "Speedup, energy and DRAM are the baseline's cycles, energy and traffic over those of the",
         "row, on the same accelerator and batch, so that more is better. The ceiling is the",
         "speedup if the row never waited for DRAM: the floor that compute, shift and ports set.",
-        "Where widths come from stands below the table. The ResNets have equal widths, as no",
-        "curves of theirs come along; averages of mobilenet_v2 are allocated per channel by the",
-        "curves that do, activations 8 bits on average, `fits` also with every layer inside the",
-        "memories that are to hold it (left out where that changes nothing, as is a native width",
-        "that is W8A8). Equal widths of 4 and 2 bits say what the chip would gain,",
-        "not that the network would survive them: for accuracy see",
-        "[real_networks.md](real_networks.md). Networks and accelerators are those of the package;",
-        "no weights are read.",
+        "Equal widths of 4 and 2 bits say what the chip would gain, not that the network would",
+        "survive them. `average` is allocated per channel by curves, activations 8 bits on",
+        "average; `fits` besides with every layer inside the memories that are to hold it, `time`",
+        "the least distortion that takes at most that share of the first baseline's time, weights",
+        "no narrower than 2 bits and activations than 4; `narrowest` stands where no such widths",
+        "are fast enough. Widths that equal earlier ones are left out. Networks without curves",
+        f"have equal widths only. Every column of every row: [{table}]({table}).",
         "",
         "## The largest speedups",
         "",
@@ -213,31 +208,32 @@ def report(
         "Its baseline, batch and bandwidths are not published; these are those of this project.",
         "",
         *headline_lines(rows),
+        *swept,
         "",
-        "### At which bandwidth",
+        "## Speedup / energy / DRAM",
+        *ratio_lines(rows),
         "",
-        "Batch 1; the bandwidth of all DRAM channels of the chip multiplied by the same factor.",
-        "Where a chip only waits for DRAM, both for the baseline and for the narrower widths, the",
-        "speedup is the ratio of the traffic; with more bandwidth it falls towards 1, as",
-        "multipliers of fixed width gain nothing from narrow operands.",
+        "## The widths and what they keep",
         "",
-        *bandwidth_lines(bandwidths),
+        "Distortion: squared error of the logits as the curves predict it. Accuracy stands where",
+        "another report measured widths of the same rule; its curves may be of another date.",
         "",
-        "## All rows",
-        "",
-        *markdown(rows),
+        *widths_lines(rows, known),
         "",
     ])  # fmt: skip
 
 
-def read_folder(folder: Path) -> tuple[list[SpeedupRow], str]:
-    """The rows that chipfit speedup left in a folder, and its command. Raises ValueError for
-    anything else."""
+def read_folder(folder: Path) -> tuple[list[SpeedupRow], str, str]:
+    """The rows that chipfit speedup left in a folder, its command, and when and with what it ran.
+    Raises ValueError for anything else."""
     try:
         table = json.loads((folder / "speedup.json").read_text(encoding="utf-8"))
-        command = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["command"]
-        return [SpeedupRow(**row) for row in table], shlex.join(command)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        versions = ", ".join(f"{name} {v}" for name, v in manifest["versions"].items())
+        seconds = manifest["seconds"]["simulations"]
+        made = f"- {folder.name}: {manifest['made']}, {seconds:.0f} s; {versions}"
+        return [SpeedupRow(**row) for row in table], shlex.join(manifest["command"]), made
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder}: not a folder of chipfit speedup: {error}") from None
 
 
@@ -245,31 +241,51 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="+", help="what chipfit speedup wrote")
     parser.add_argument("-o", "--output", type=Path, default=Path("reports/speedup.md"))
+    parser.add_argument("--title", default="Speedup over named baselines")
+    parser.add_argument("--note", default="", help="a paragraph of its own, such as of the curves")
+    parser.add_argument("--no-bandwidths", action="store_true", help="leave out their sweep")
     options = parser.parse_args(arguments)
     rows: list[SpeedupRow] = []
-    commands = []
-    figures: dict[str, bytes] = {}
+    commands, made = [], []
+    files: dict[str, bytes] = {}
     try:
         for folder in options.folder:
-            found, command = read_folder(folder)
+            found, command, when = read_folder(folder)
             rows += found
             commands.append(command)
+            made.append(when)
             for picture in sorted(folder.glob("speedup_over_*.png")):
-                figures[f"figures/{folder.name}_{picture.name}"] = picture.read_bytes()
+                files[f"figures/{folder.name}_{picture.name}"] = picture.read_bytes()
     except ValueError as error:
         parser.error(str(error))
-    known = {(row.model, row.accelerator) for row in rows}
-    bandwidths = [
-        row
-        for model, chip in BANDWIDTHS_OF
-        if (model, chip) in known
-        for row in bandwidth_rows(load_graph(model), load_accelerator(chip), HEADLINE[model, chip])
-    ]
-    folders = " ".join(folder.as_posix() for folder in options.folder)
-    commands.append(f"python -m analysis.reports.speedup {folders}")
-    for path, content in figures.items():
-        write_atomically(options.output.parent / path, content)
-    write_atomically(options.output, report(rows, bandwidths, commands, list(figures)))
+    figures = list(files)
+    places = {(row.model, row.accelerator) for row in rows}
+    points = [] if options.no_bandwidths else [
+        point
+        for model, chip, batches in SWEPT
+        if (model, chip) in places
+        for batch in batches
+        for point in bandwidth_points(load_graph(model), load_accelerator(chip), batch)
+    ]  # fmt: skip
+    if points:
+        files["speedup_bandwidth.csv"] = csv_of(points)
+        for kind in ("svg", "png"):
+            files[f"figures/speedup_bandwidth.{kind}"] = bandwidth_figure(points, HEADLINE, kind)
+    given = arguments or sys.argv[1:]
+    commands.append(shlex.join(["python", "-m", "analysis.reports.speedup", *given]))
+    above, table = options.output.parent, f"{options.output.stem}.csv"
+    files[table] = csv_of(rows)
+    for path, content in files.items():
+        write_atomically(above / path, content)
+    known = measured(above)
+    text = report(options.title, options.note, rows, points, commands, made, figures, known, table)
+    write_atomically(options.output, text)
+
+
+def csv_of(rows: Sequence[SpeedupRow] | Sequence[BandwidthPoint]) -> bytes:
+    import pandas as pd
+
+    return pd.DataFrame([asdict(row) for row in rows]).to_csv(index=False).encode()
 
 
 if __name__ == "__main__":

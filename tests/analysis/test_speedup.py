@@ -10,6 +10,13 @@ import pytest
 
 from analysis.cli import main
 from analysis.reports import speedup as speedup_report
+from analysis.reports.speedup_bandwidth import (
+    BandwidthPoint,
+    bandwidth_figure,
+    bandwidth_points,
+    reached,
+    scaled,
+)
 from analysis.scale import opened
 from analysis.sources import load_graph
 from analysis.speedup import speedup_table, time_shares
@@ -35,9 +42,10 @@ def folder(tmp_path_factory) -> Path:
 def test_the_folder_holds_the_table_a_figure_a_baseline_and_a_manifest(folder):
     names = {path.name for path in folder.iterdir()}
     figures = {f"speedup_over_{b}.{k}" for b in ("W8A8", "native_W16A16") for k in ("svg", "png")}
-    assert names == {"speedup.csv", "speedup.json", "speedup.md", "manifest.json", *figures}
+    tables = {"speedup.csv", "speedup.json", "speedup.md"}
+    assert names == {"report.html", "manifest.json", *tables, *figures}
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert set(manifest["outputs"]) == names - {"manifest.json"}
+    assert set(manifest["outputs"]) | {"report.html"} == names - {"manifest.json"}
     assert manifest["options"]["baselines"] == ["W8A8", "native"]
 
 
@@ -153,22 +161,29 @@ def test_a_mistake_is_one_line_and_nothing_is_written(capsys, tmp_path, options,
 
 
 def test_the_bandwidth_that_reaches_a_speedup_is_the_highest_that_does():
-    assert speedup_report.reaches([(8.0, 3.6), (4.0, 3.9), (16.0, 3.4)], 3.5) == 8.0
-    assert speedup_report.reaches([(8.0, 3.4), (4.0, 3.45)], 3.5) is None
+    points = [
+        BandwidthPoint("digits", "tpu_v1", 1, "W8A8", "W2A2", gb / 8, gb, speedup)
+        for gb, speedup in ((8.0, 3.6), (4.0, 3.9), (16.0, 3.4))
+    ]
+    assert reached(points, 3.5) == points[0]
+    assert reached(points, 4.0) is None
 
 
 def test_where_bandwidth_is_scarce_a_speedup_nears_the_ratio_of_the_traffic():
     graph, chip = load_graph("digits"), load_accelerator("tpu_v1")
-    rows = speedup_report.bandwidth_rows(graph, chip, 1.2)
-    found = next(row for row in rows if (row.baseline, row.widths) == ("W8A8", "W2A2"))
-    for factor, speedup in zip(speedup_report.FACTORS, found.speedups, strict=True):
-        slow = speedup_report.slower(chip, factor)
-        assert [d.bandwidth for d in slow.dram] == [d.bandwidth * factor for d in chip.dram]
-        before, after = (simulate(graph, slow, BitWidths(b, b)).cycles for b in (8, 2))
-        assert speedup == pytest.approx(before / after)
-    own = simulate(graph, chip, BitWidths(8, 8)).dram_bits
-    assert max(found.speedups) <= own / simulate(graph, chip, BitWidths(2, 2)).dram_bits
-    assert list(found.speedups) == sorted(found.speedups, reverse=True)
+    points = [p for p in bandwidth_points(graph, chip, batch=2) if p.widths == "W2A2"]
+    for point in points[::7]:
+        slow = scaled(chip, point.factor)
+        assert [d.bandwidth for d in slow.dram] == [
+            round(d.bandwidth * point.factor) for d in chip.dram
+        ]
+        before, after = (simulate(graph, slow, BitWidths(b, b), 2).cycles for b in (8, 2))
+        assert point.speedup == pytest.approx(before / after)
+    wide, narrow = (simulate(graph, chip, BitWidths(b, b), 2).dram_bits for b in (8, 2))
+    speedups = [point.speedup for point in points]
+    assert max(speedups) <= wide / narrow
+    assert speedups[::4] == sorted(speedups[::4])  # at half the bandwidth each
+    assert bandwidth_figure(points, {}, "svg") == bandwidth_figure(list(points), {}, "svg")
 
 
 def test_the_report_has_the_rows_the_commands_and_the_figures(folder, tmp_path):
@@ -176,7 +191,11 @@ def test_the_report_has_the_rows_the_commands_and_the_figures(folder, tmp_path):
     speedup_report.main([str(folder), "-o", str(out)])
     text = out.read_text()
     table = pd.read_csv(folder / "speedup.csv")
-    assert text.count("\n| digits |") == len(table)
+    whole = pd.read_csv(out.with_suffix(".csv"))
+    pd.testing.assert_frame_equal(whole, table)
+    for row in table[table["widths"] != table["baseline"]].itertuples():
+        cell = f"**{row.speedup:.2f}** / {row.energy_ratio:.2f} / {row.dram_ratio:.2f}"
+        assert f" {cell} " in text.split(f"### {row.accelerator}, over {row.baseline}")[1]
     assert "chipfit speedup digits --on tpu_v1 eyeriss_v1" in text
     assert (out.parent / "figures" / "out_speedup_over_W8A8.png").is_file()
     best = table[table["accelerator"] == "eyeriss_v1"]["speedup"].max()
