@@ -17,7 +17,7 @@ class Model:
 
     name: str
     cases: SearchStrategy[Any]
-    check: Callable[[Any], None]
+    check: Callable[[Any], object]
     share: int = 1
 
 

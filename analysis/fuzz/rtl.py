@@ -13,7 +13,7 @@ from analysis.fuzz.systolic import SystolicCase
 from hwsim.accelerator import OperandWidth, SystolicArray
 from hwsim.dram import Link
 from hwsim.rtl.machine import WeightStationary
-from hwsim.rtl.simulate import RtlLayer, RtlSimulator
+from hwsim.rtl.simulate import RtlLayer, RtlRun, RtlSimulator
 from hwsim.systolic.reference import run_reference
 from hwsim.systolic.reference_steps import GemmTask
 from hwsim.systolic.timing import finish_cycles
@@ -63,25 +63,36 @@ def cases(draw: st.DrawFn) -> RtlCase:
     hardware = draw(st.sampled_from(HARDWARE))
     pixels = draw(st.integers(1, 3 * hardware.chunk_rows))
     reduction, columns = (draw(st.integers(1, 3 * size)) for size in (hardware.rows, hardware.cols))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    widths = rng.integers(1, 9, columns)
-    limit = 1 << widths - 1
     ticks = draw(st.integers(1, 7))
+    link = Link(hardware.burst_bits, draw(st.integers(ticks, 4 * ticks)), ticks)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return RtlCase(
-        hardware,
-        Link(hardware.burst_bits, draw(st.integers(ticks, 4 * ticks)), ticks),
-        RtlLayer(
-            ifmap=rng.integers(-128, 128, (pixels, reduction)),
-            weight=rng.integers(-limit, limit, (reduction, columns)),
-            widths=widths,
-            whole_tiles=draw(st.booleans()),
-            metadata_bits=hardware.metadata_bits,
-        ),
+        hardware, link, layer(hardware, rng, pixels, reduction, columns, draw(st.booleans()))
     )
 
 
-def check(case: RtlCase) -> None:
-    """Values, traffic, and cycles as counted on the clock."""
+def layer(
+    hardware: Hardware,
+    rng: np.random.Generator,
+    pixels: int,
+    reduction: int,
+    columns: int,
+    whole_tiles: bool,
+) -> RtlLayer:
+    """A layer with random values, and weights of random widths."""
+    widths = rng.integers(1, 9, columns)
+    limit = 1 << widths - 1
+    return RtlLayer(
+        ifmap=rng.integers(-128, 128, (pixels, reduction)),
+        weight=rng.integers(-limit, limit, (reduction, columns)),
+        widths=widths,
+        whole_tiles=whole_tiles,
+        metadata_bits=hardware.metadata_bits,
+    )
+
+
+def check(case: RtlCase) -> RtlRun:
+    """Values, traffic, and cycles as counted on the clock; returns what the RTL did."""
     hardware, layer = case.hardware, case.layer
     run = hardware.simulator().run(layer, case.link)
     task = GemmTask(
@@ -110,3 +121,4 @@ def check(case: RtlCase) -> None:
     fast = SystolicCase(array, width, case.link, case.link, (task,)).fast()
     ends = finish_cycles(fast, array, case.link, case.link)
     same("cycles of the fast model", ends[0], run.cycles)
+    return run

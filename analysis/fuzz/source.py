@@ -60,7 +60,7 @@ def literal(value: Any, imports: set[tuple[str, str]]) -> str:
     raise TypeError(f"cannot write {type(value).__qualname__} as Python source")
 
 
-def regression_test(model: str, check: Callable[[Any], None], case: Any, seed: int) -> str:
+def regression_test(model: str, check: Callable[[Any], object], case: Any, seed: int) -> str:
     """A pytest file that runs `check` on the case."""
     imports = {(check.__module__, check.__qualname__)}
     made = literal(case, imports)
@@ -85,7 +85,7 @@ def identifier(name: str) -> str:
 
 
 def write_regression(
-    folder: Path, model: str, check: Callable[[Any], None], case: Any, seed: int
+    folder: Path, model: str, check: Callable[[Any], object], case: Any, seed: int
 ) -> Path:
     """Write the test beside those that are there; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -141,6 +141,7 @@ class Accumulators(wiring.Component):
         m.d.comb += count.eq(self.used)
         tag = Cat(self.enter, self.first, self.last, self.ends, count, self.row)
         tag = delayed(m, tag, self.rows - 1)
+        ended, pending = C(0), C(0)  # the last column of the last row; others are still to come
         for c in range(self.cols):
             enter, first, last, ends = tag[:4]
             used, row = tag[4 : 4 + len(count)], tag[4 + len(count) :]
@@ -156,9 +157,12 @@ class Accumulators(wiring.Component):
                 write.en.eq(enter),
                 self.valid[c].eq(enter & last & (used > c)),
             ]
-            with m.If(enter & ends & (used == c + 1)):
-                m.d.sync += self.done.eq(1)
+            ended |= enter & ends & (used == c + 1)
+            pending |= enter & (used > c + 1)
             tag = delayed(m, tag, 1)
+        # a last block of few columns is through before the block ahead has left all of its own
+        seen = Signal()
+        m.d.sync += [seen.eq(seen | ended), self.done.eq((seen | ended) & ~pending)]
         return m
 
 

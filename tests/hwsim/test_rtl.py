@@ -55,6 +55,16 @@ def test_a_full_fifo_stops_the_dram() -> None:
     assert rtl.run(layer_of(3, 4), Link(8, 1, 1)).cycles == 12 + 3 + 2
 
 
+def test_a_narrow_last_block_waits_for_the_wide_one_ahead() -> None:
+    # 1 x 4 PEs, one pixel: the tile of 32 bits is there at 4, shifts in, streams at 5 and leaves
+    # column 3 at 5 + 1 + 3; the second, 8 bits, is there at 5 and goes live at 6, in column 0 only
+    rtl = RtlSimulator(WeightStationary(1, 4, fifo_tiles=2, chunk_rows=1, burst_bits=8))
+    layer = RtlLayer(np.ones((1, 1), int), np.arange(1, 6).reshape(1, 5), np.full(5, 8))
+    run = rtl.run(layer, Link(8, 1, 1))
+    assert run.cycles == 9
+    assert run.ofmap.tolist() == [[1, 2, 3, 4, 5]]
+
+
 def test_a_layer_leaves_nothing_behind_for_the_next() -> None:
     rtl = RtlSimulator(WeightStationary(2, 2, fifo_tiles=2, chunk_rows=2, burst_bits=8))
     first = rtl.run(layer_of(5, 3), Link(8, 3, 2))
