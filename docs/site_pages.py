@@ -28,10 +28,10 @@ def on_config(config: MkDocsConfig, **_: Any) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
-    """Add the README, the reports and their figures, and the notebook to download."""
+    """Add the README and its like, and the reports with their figures and tables."""
     found = {name: ROOT / source for name, source in PAGES.items()}
     for path in sorted((ROOT / "reports").rglob("*")):
-        if path.suffix in (".md", ".png", ".svg"):
+        if path.is_file():
             found[path.relative_to(ROOT).as_posix()] = path
     for name, path in found.items():
         files.append(File.generated(config, name, abs_src_path=str(path)))
