@@ -26,7 +26,13 @@ from quant.allocation.budget import Budget
 from quant.curves import RDCurves
 
 if TYPE_CHECKING:
+    from analysis.sources import ImageSets
     from hwsim.graph import LayerGraph
+    from quant.apply import QuantizedNetwork
+    from quant.calibration import Recipe
+    from quant.images import LabelledImages
+    from quant.network import Network
+    from quant.sweep import Rounder
 
 CALIBRATION, FITTING, PROBES = 96, 400, 2
 
@@ -39,7 +45,9 @@ class Part:
     default ones. activation_bits: average. relinearise: rounds of pricing again around the
     quantised network; "predicted" is then the distortion measured on the pricing images.
     quantizers: steps by "energy", or by price: "steps", "dead zones" as well, or "powers of two".
-    mean_shift: whether the prices know that biases are corrected for it.
+    mean_shift: whether the prices know that biases are corrected for it. clips: of activations, by
+    "priced" or "squared" error, or priced with steps "per channel". equalised: evens the weights'
+    ranges out between layers first.
     """
 
     name: str
@@ -50,6 +58,8 @@ class Part:
     relinearise: int = 0
     quantizers: str = "energy"
     mean_shift: bool = True
+    clips: str = "priced"
+    equalised: bool = False
 
 
 PARTS = (
@@ -67,7 +77,10 @@ PARTS = (
     Part("equal widths, nearest rounding", rounding="nearest", widths="equal"),
     Part("weights of 0..8 bits", choices=tuple(range(9))),
     Part("weights of 2, 4 or 8 bits", choices=(2, 4, 8)),
+    Part("ranges of activations by squared error", clips="squared"),
+    Part("steps of activations per channel", clips="per channel"),
     Part("activations 4 bits on average", activation_bits=4),
+    Part("weights equalised between layers first", equalised=True),
     Part("priced again around the quantised network", relinearise=1),
 )
 
@@ -87,83 +100,129 @@ def widths_of(part: Part, curves: RDCurves, graph: LayerGraph, bits: float) -> A
     return (per_layer if part.widths == "per layer" else allocate)(curves, budget)
 
 
+class Workshop:
+    """Rounders, recipes and prices of one network, each made when it is first asked for."""
+
+    def __init__(self, network: Network, images: ImageSets, seed: int) -> None:
+        self.network, self.images, self.seed = network, images, seed
+        self._rounders: dict[str, Rounder] = {}
+        self._recipes: dict[tuple[str, str], Recipe] = {}
+        self._prices: dict[tuple[str, str, str, bool], RDCurves] = {}
+
+    def rounder(self, name: str) -> Rounder:
+        if name not in self._rounders:
+            self._rounders[name] = find_rounder(name, self.network, self.images, self.seed)
+        return self._rounders[name]
+
+    def recipe(self, quantizers: str, clips: str) -> Recipe:
+        key = quantizers, clips
+        if key not in self._recipes:
+            made = self._activations(clips) if quantizers == "energy" else self._weights(*key)
+            self._recipes[key] = made
+        return self._recipes[key]
+
+    def _activations(self, clips: str) -> Recipe:
+        """Weights' steps by energy, and the ranges of activations."""
+        from quant.calibration import calibrate
+        from quant.choose_quantizers import CLIP_IMAGES, choose_quantizers
+
+        if clips != "per channel":
+            choosing = Choosing(weights="energy", clips=clips)
+            return find_recipe(self.network, self.images, self.seed, choosing=choosing)
+        recipe = calibrate(self.network, self.images.training, seed=self.seed, channel_scales=True)
+        some = self.beside.take(slice(0, CLIP_IMAGES))
+        return choose_quantizers(self.network, recipe, some, seed=self.seed + 1, weights=False)
+
+    def _weights(self, quantizers: str, clips: str) -> Recipe:
+        """The same with weights' quantisers by price."""
+        from quant.choose_quantizers import CHOICE_IMAGES, choose_quantizers
+
+        return choose_quantizers(
+            self.network,
+            self.recipe("energy", clips),
+            self.beside.take(slice(0, CHOICE_IMAGES)),
+            seed=self.seed + 1,
+            steps="power_of_two" if quantizers == "powers of two" else "real",
+            dead_zones=() if quantizers == "steps" else None,
+            activations=False,
+        )
+
+    @property
+    def beside(self) -> LabelledImages:
+        assert self.images.fitting is not None
+        return self.images.fitting
+
+    def prices(self, part: Part) -> RDCurves:
+        """Curves with the recipe of a part, and with its rounding (feedback for sequential)."""
+        import torch
+
+        from quant.sweep import sweep
+
+        pricing = "nearest" if part.rounding == "nearest" else "feedback"
+        key = pricing, part.quantizers, part.clips, part.mean_shift
+        if key not in self._prices:
+            recipe = self.recipe(part.quantizers, part.clips)
+            bare = {name: torch.zeros_like(mean) for name, mean in recipe.means.items()}
+            self._prices[key] = sweep(
+                self.network,
+                self.images.calibration,
+                probes=PROBES,
+                seed=self.seed,
+                recipe=recipe if part.mean_shift else replace(recipe, means=bare),
+                rounder=self.rounder(pricing),
+            )
+        return self._prices[key]
+
+    def quantized(self, part: Part, bits: float) -> tuple[Allocation, QuantizedNetwork]:
+        """Widths of a part at an average of `bits` a weight, and the network at these."""
+        from quant.apply import quantize
+        from quant.relinearise import relinearise
+
+        curves, rounder = self.prices(part), self.rounder(part.rounding)
+        if part.relinearise:
+            curves = relinearise(
+                self.network,
+                self.images.calibration,
+                curves,
+                lambda found: widths_of(part, found, self.network.graph, bits),
+                rounder=rounder,
+                rounds=part.relinearise,
+                seed=self.seed,
+            ).curves
+        allocation = widths_of(part, curves, self.network.graph, bits)
+        recipe = self.recipe(part.quantizers, part.clips)
+        return allocation, quantize(self.network, allocation.bits, recipe, rounder=rounder)
+
+
 def rows(
     model: str, weights: str | None, folder: str | None, bits: float, every: int, seed: int
 ) -> Iterator[str]:
     """Lines of the table: the float network first, then each part."""
-    import torch
-
-    from quant.accuracy import evaluate
-    from quant.apply import quantize
-    from quant.choose_quantizers import CHOICE_IMAGES, choose_quantizers
-    from quant.relinearise import relinearise
-    from quant.sweep import sweep
+    from quant.accuracy import evaluate, float_logits
+    from quant.choose_quantizers import CHOICE_IMAGES, CLIP_IMAGES
+    from quant.equalise import equalise
 
     network = load_network(model, weights)
     images = load_image_sets(model, network, folder, CALIBRATION, FITTING, seed)
     evaluation = images.evaluation.take(np.arange(0, len(images.evaluation), every))
     yield (
         f"{len(evaluation)} evaluation images; curves from {CALIBRATION} images x {PROBES} probes, "
-        f"rounding fitted on up to {FITTING} others, of which the first {CHOICE_IMAGES} choose "
-        f"quantisers where that is by price, seed {seed}. Seconds of the processor, on one "
-        f"core: rounding and evaluation. torch {versions()['torch']}.\n"
+        f"rounding fitted on up to {FITTING} others, of which the first {CLIP_IMAGES} choose "
+        f"ranges of activations and {CHOICE_IMAGES} weights' quantisers where that is by price, seed "
+        f"{seed}. Seconds of the processor: for all that the row adds to those above it. torch "
+        f"{versions()['torch']}.\n"
     )
     yield "| part | top-1 % | agree % | divergence | predicted | measured | seconds |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
-    found = evaluate(network, None, evaluation)
+    exact = float_logits(network, evaluation)
+    found = evaluate(network, None, evaluation, exact=exact)
     yield f"| float | {100 * found.top1:.1f} | 100.0 | 0 | 0 | 0 | |"
-    energy = Choosing(weights="energy")
-    recipes = {"energy": find_recipe(network, images, seed, choosing=energy)}
-    rounders = {
-        name: find_rounder(name, network, images, seed)
-        for name in ("feedback", "nearest", "sequential")
-    }
-    assert images.fitting is not None
-    few = images.fitting.take(slice(0, CHOICE_IMAGES))
-    priced: dict[tuple[str, str, bool], RDCurves] = {}
+    plain = Workshop(network, images, seed)
     for part in PARTS:
-        if part.quantizers not in recipes:
-            recipes[part.quantizers] = choose_quantizers(
-                network,
-                recipes["energy"],
-                few,
-                seed=seed + 1,
-                steps="power_of_two" if part.quantizers == "powers of two" else "real",
-                dead_zones=() if part.quantizers == "steps" else None,
-                activations=False,
-            )
-        recipe = recipes[part.quantizers]
-        pricing = "nearest" if part.rounding == "nearest" else "feedback"
-        key = pricing, part.quantizers, part.mean_shift
-        if key not in priced:
-            bare = {name: torch.zeros_like(mean) for name, mean in recipe.means.items()}
-            priced[key] = sweep(
-                network,
-                images.calibration,
-                probes=PROBES,
-                seed=seed,
-                recipe=recipe if part.mean_shift else replace(recipe, means=bare),
-                rounder=rounders[pricing],
-            )
-        began, rounder = time.process_time(), rounders[part.rounding]
-        curves = priced[key]
-        if part.relinearise:
-
-            def choose(found: RDCurves, part: Part = part) -> Allocation:
-                return widths_of(part, found, network.graph, bits)
-
-            curves = relinearise(
-                network,
-                images.calibration,
-                curves,
-                choose,
-                rounder=rounder,
-                rounds=part.relinearise,
-                seed=seed,
-            ).curves
-        allocation = widths_of(part, curves, network.graph, bits)
-        quantized = quantize(network, allocation.bits, recipe, rounder=rounder)
-        found = evaluate(network, quantized, evaluation)
+        began = time.process_time()
+        shop = Workshop(equalise(network), images, seed) if part.equalised else plain
+        allocation, quantized = shop.quantized(part, bits)
+        found = evaluate(network, quantized, evaluation, exact=exact)
         yield (
             f"| {part.name} | {100 * found.top1:.1f} | {100 * found.agreement:.1f} | "
             f"{found.divergence:.2g} | {allocation.predicted_distortion:.3g} | "

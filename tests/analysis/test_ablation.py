@@ -61,10 +61,19 @@ def test_parts_differ_in_what_their_names_say(curves):
 def test_the_report_has_a_row_for_every_part(tmp_path, monkeypatch):
     monkeypatch.setattr(ablation, "CALIBRATION", 8)
     monkeypatch.setattr(ablation, "FITTING", 12)
-    monkeypatch.setattr(ablation, "PARTS", (Part("a"), Part("b", rounding="nearest")))
+    parts = (
+        Part("a"),
+        Part("equalised", equalised=True),
+        Part("scaled", clips="per channel"),
+        Part("squared", clips="squared", quantizers="steps"),
+        Part("b", rounding="nearest"),
+    )
+    monkeypatch.setattr(ablation, "PARTS", parts)
     main(["digits", "--bits", "4", "--every", "50", "-o", str(tmp_path / "a.md")])
     lines = (tmp_path / "a.md").read_text().splitlines()
-    assert [line.split(" | ")[0] for line in lines[-3:]] == ["| float", "| a", "| b"]
+    names = ["float", *(part.name for part in parts)]
+    assert [line.split(" | ")[0] for line in lines[-6:]] == [f"| {name}" for name in names]
+    assert len({line.split(" | ")[5] for line in lines[-6:]}) == 6  # each measures another network
     assert any(line.startswith("10 evaluation images") for line in lines)
     cells = lines[-1].split(" | ")
     assert 0 <= float(cells[2]) <= 100
