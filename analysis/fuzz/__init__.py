@@ -2,3 +2,10 @@
 
 The tests draw from the same strategies (extra `dev`: hypothesis).
 """
+
+from __future__ import annotations
+
+try:
+    import hypothesis  # noqa: F401
+except ImportError as error:
+    raise ImportError("analysis.fuzz needs hypothesis: pip install 'chipfit[dev]'") from error
