@@ -209,8 +209,8 @@ def rows(
         f"{len(evaluation)} evaluation images; curves from {CALIBRATION} images x {PROBES} probes, "
         f"rounding fitted on up to {FITTING} others, of which the first {CLIP_IMAGES} choose "
         f"ranges of activations and {CHOICE_IMAGES} weights' quantisers where that is by price, "
-        f"seed {seed}. Seconds of the processor: for all that the row adds to those above it. torch "
-        f"{versions()['torch']}.\n"
+        f"seed {seed}. Seconds of the processor: for all that the row adds to those above it. "
+        f"torch {versions()['torch']}.\n"
     )
     yield "| part | top-1 % | agree % | divergence | predicted | measured | seconds |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
