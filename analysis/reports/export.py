@@ -1,9 +1,10 @@
 """Exported networks run by other runtimes, beside the project's own: differences and bytes.
 
-    python -m analysis.reports.export [--weights DIR --images DIR] -o reports/export.md
+    python -m analysis.reports.export NETWORK... [--weights DIR --images DIR] -o reports/export.md
 
-The embedded network needs neither; with NETWORK.safetensors in the folder of weights, MobileNet-v2
-and ResNet-18 are exported too. Needs the extra `export`.
+The embedded network, digits, needs neither weights nor images; NETWORK.safetensors is looked for in
+the folder of weights. The file is written anew after every row, and rows of networks that are not
+named stay as they are. Needs the extra `export`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CALIBRATION = 32  # images that the quantisers are made from
 IMAGES, QONNX_IMAGES = 32, 4  # evaluation images; qonnx runs node after node, in seconds an image
 HEAD = """# Exported networks in other runtimes
 
-Made by `python -m analysis.reports.export`: each network is quantised on {calibration} calibration
+Made by `python -m analysis.reports.export NETWORK...`: each network is quantised on {calibration} calibration
 images with nearest rounding (the round trip does not ask how accurate it is), written in every
 format and run by that format's runtime on evaluation images; the project's own quantised network
 runs on the same. Difference: of logits, the largest, beside the largest logit. Equal: logits that
@@ -112,23 +113,34 @@ def _row(name: str, label: str, found: RoundTrip) -> str:
     )
 
 
+def _kept(file: Path, networks: list[str]) -> dict[str, list[str]]:
+    """Rows of a report that is there already, of other networks."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    found: dict[str, list[str]] = {}
+    for line in text.partition("| ---: |\n")[2].splitlines():
+        name = line.split(" | ")[0].removeprefix("| ")
+        if name not in networks:
+            found.setdefault(name, []).append(line)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Exported networks in other runtimes.")
+    parser.add_argument("networks", nargs="+")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--images")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    names = [EMBEDDED]
-    if options.weights is not None:
-        names += ["mobilenet_v2", "resnet18"]
-    lines: list[str] = []
+    table = _kept(options.output, options.networks)
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
+        for name in options.networks:
+            table[name] = []
             trained = name != EMBEDDED
             weights = options.weights if trained else None
             images = options.images if trained else None
             for row in rows(name, weights, images, Path(folder)):
-                lines.append(row)
+                table[name].append(row)
+                lines = [line for found in table.values() for line in found]
                 head = HEAD.format(calibration=CALIBRATION, torch=versions()["torch"])
                 write_atomically(options.output, head + "\n".join(lines) + "\n")
 
