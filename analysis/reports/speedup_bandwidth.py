@@ -129,8 +129,11 @@ def draw_bandwidths(
             if model == models[0]:
                 chip, batch, baseline = place
                 ax.set_title(f"{chip}, batch {batch},\nover {baseline}", fontsize=9)
-            if model == models[-1]:
+            below = models[models.index(model) + 1 :]
+            if not any((p.accelerator, p.batch, p.baseline) == place and p.model in below
+                       for p in points):  # fmt: skip
                 ax.set_xlabel("bandwidth of weights [GB/s]")
+                ax.tick_params(labelbottom=True)
         line[0].set_ylabel(f"{model}\nspeedup")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
@@ -148,7 +151,8 @@ def _draw_panel(ax: Axes, points: Sequence[BandwidthPoint], target: float | None
     if own := next((p.bandwidth_gb for p in points if p.factor == 1), None):
         ax.axvline(own, color=BLACK, lw=0.9, linestyle=":", label="the chip's bandwidth")
     ax.set_xscale("log")
-    ax.set_ylim(bottom=0.9)
+    ax.set_yscale("log", base=2)
+    ax.yaxis.set_major_formatter("{x:g}")
 
 
 def bandwidth_figure(
