@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from analysis.scale import Ledger, key_of
@@ -39,7 +40,7 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
 def end_all() -> None:
     while STARTED:
         process = STARTED.pop()
-        if process.poll() is None:
+        with suppress(ProcessLookupError):  # its workers too, which may have outlived it
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 

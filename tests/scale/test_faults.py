@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ def test_a_killed_driver_leaves_its_results_and_no_process(tmp_path):
     family = children(run.pid)
     assert len(family) >= 2
     run.kill()
-    run.communicate()
+    run.wait()
     until(lambda: not any(map(alive, family)), 5)
     before = kept(tmp_path)
     done = Counter(logged(tmp_path / "log"))
@@ -186,3 +187,14 @@ def test_nothing_is_done_before_the_ledger_is_open(tmp_path):
     assert run.returncode == 2
     assert "not a whole ledger" in errors
     assert logged(tmp_path / "log") == []
+
+
+@needs_proc
+def test_workers_in_the_middle_of_long_tasks_do_not_outlive_their_driver(tmp_path):
+    run = start(command(tmp_path, 2, 60.0, "--workers", "2"))
+    until(lambda: len(children(run.pid)) >= 3)  # the workers, and what cleans up after them
+    time.sleep(3.0)  # so that they are at their tasks
+    family = children(run.pid)
+    run.kill()
+    run.wait()
+    until(lambda: not any(map(alive, family)), 8)
