@@ -35,8 +35,8 @@ IMAGES, QONNX_IMAGES = 32, 4  # evaluation images; qonnx runs node after node, i
 HEAD = """# Exported networks in other runtimes
 
 Made by `python -m analysis.reports.export NETWORK...`: each network is quantised on {calibration} calibration
-images with nearest rounding (the round trip does not ask how accurate it is), written in every
-format and run by that format's runtime on evaluation images; the project's own quantised network
+images with nearest rounding (the round trip does not ask how accurate it is), written in the listed
+formats and run by their runtimes on evaluation images; the project's own quantised network
 runs on the same. Difference: of logits, the largest, beside the largest logit. Equal: logits that
 are the same number. Same class: of images. Claimed: bits of all weights at their channels' widths
 with 52 bits of scale, width and bias a channel, in bytes. torch {torch}.
