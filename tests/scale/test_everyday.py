@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from test_verify import TOPOLOGY
 
 # no address may be looked up or spoken to
@@ -37,6 +38,7 @@ def explore(folder: Path, output: str, hash_seed: str, workers: str) -> str:
     return (folder / output / "table.csv").read_text()
 
 
+@pytest.mark.slow
 def test_one_core_odd_paths_workers_and_hash_seeds_change_no_digit(tmp_path):
     folder = tmp_path / "Größe mit Leerzeichen 設計"
     folder.mkdir()
