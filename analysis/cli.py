@@ -14,6 +14,7 @@ from typing import NoReturn
 from analysis.commands import SUMMARIES
 
 OK, FAILED, INTERRUPTED = 0, 2, 130
+LONGEST = 2000  # letters of an error
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,7 +34,8 @@ class Parser(argparse.ArgumentParser):
             message += (
                 f"; did you mean {near[0]}?" if near else f"; there is {', '.join(SUMMARIES)}"
             )
-        self.exit(FAILED, f"chipfit: error: {message} (try {self.prog} --help)\n")
+        _failed(f"{message} (try {self.prog} --help)")
+        self.exit(FAILED)
 
 
 def build_parser() -> Parser:
@@ -75,16 +77,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # argparse: help is 0, a mistake is 2
         return int(error.code or 0)
     except ValueError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        print(f"chipfit: error: {' '.join(filter(None, lines))}", file=sys.stderr)
-        return FAILED
+        return _failed(str(error))
+    except MemoryError as error:
+        return _failed(f"{' '.join(arguments)}: does not fit in memory: {error}")
     except KeyboardInterrupt as interruption:
         kept = str(interruption) or "nothing was written"
         print(f"chipfit: interrupted; {kept}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of standard output has gone: not our mistake
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # of the system, such as a full disk: no mistake of the program
+        return _failed(f"{error.filename or ' '.join(arguments)}: {error.strerror or error}")
     return OK
+
+
+def _failed(message: str) -> int:
+    """Say a message in one line, the middle of an endless one left out; returns the exit code."""
+    line = " ".join(filter(None, (part.strip() for part in message.splitlines())))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    print(f"chipfit: error: {line}", file=sys.stderr)
+    return FAILED
 
 
 if __name__ == "__main__":

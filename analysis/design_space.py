@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from fractions import Fraction
 from itertools import product
-from math import floor, log, prod
+from math import floor, log, log1p, prod
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -217,11 +217,14 @@ def _exact_values(field: Field, spec: str) -> tuple[list[Fraction], bool]:
                 f"a geometric range starts above 0 and takes a factor above 1 such as x2, got "
                 f"{parts[0]} and {parts[2]!r}"
             )
-        if log(high / low) / log(factor) > MAX_POINTS:
+        if log(high) - log(low) > MAX_POINTS * log1p(factor - 1):
             raise ValueError(f"more than {MAX_POINTS:,} values; take a larger factor")
         values = [low]
         while values[-1] * factor <= high:
-            values.append(Fraction(values[-1] * factor).limit_denominator(10**12))
+            following = Fraction(values[-1] * factor).limit_denominator(10**12)
+            if following <= values[-1]:
+                raise ValueError(f"{parts[0]} is too small to go on from by {parts[2]}")
+            values.append(following)
         return values, True
     step = _amount(field, parts[2])
     if step <= 0:

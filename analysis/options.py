@@ -23,6 +23,10 @@ def batch_size(text: str) -> int:
     return _number(text, int, 1, 2**16)
 
 
+def mapping_count(text: str) -> int:
+    return _number(text, int, 1, 10**4)
+
+
 def workers(text: str) -> int:
     return _number(text, int, 1, 256)
 
@@ -89,6 +93,8 @@ def output_file(text: str) -> str:
 def output_folder(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("expected the name of a folder, got ''")
+    if os.path.lexists(text) and not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"expected the name of a folder, {text!r} is a file")
     return text
 
 
@@ -152,15 +158,14 @@ def _amount(text: str, units: dict[str, float], example: str) -> float:
     return float(match[1]) * units[match[2]]
 
 
-def add_sources(parser: argparse.ArgumentParser, images: bool = True) -> None:
+def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="FILE", help="trained weights (.safetensors)")
-    if images:
-        parser.add_argument(
-            "--images",
-            metavar="DIR",
-            help="labelled images: a folder with labels.csv or one sub-folder a class, or a .npz",
-        )
-    parser.add_argument("--image-size", type=pixels, metavar="N", help="pixels a side")
+    parser.add_argument(
+        "--images",
+        metavar="DIR",
+        help="labelled images: a folder with labels.csv or one sub-folder a class, or a .npz",
+    )
+    add_image_size(parser)
     parser.add_argument(
         "--seed", type=natural, default=0, help="of every random choice (default 0)"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -10,13 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from analysis.figures import study_figures
-from analysis.manifest import MANIFEST, build_manifest, sealed
+from analysis.manifest import MANIFEST, build_manifest, json_bytes, sealed
 from analysis.report import write_report
 from analysis.study import Study
 from analysis.tables import layer_table, summary_table
 from hwsim.files import exchange, locked
-
-MARK = MANIFEST  # a folder with one is a run and may be replaced
 
 
 def run_files(
@@ -28,13 +25,13 @@ def run_files(
     """{path inside the folder: content} of everything that a run leaves."""
     figures = study_figures(study)
     files: dict[str, bytes] = {
-        "allocation.json": _json(study.main.allocation.to_json()),
+        "allocation.json": json_bytes(study.main.allocation.to_json()),
         "layers.csv": layer_table(study).to_csv(index=False).encode(),
         "summary.csv": summary_table(study).to_csv(index=False).encode(),
     }
     for variant in study.variants:
         name = variant.name.replace(", ", "_").replace(" ", "_")
-        files[f"allocations/{name}.json"] = _json(variant.allocation.to_json())
+        files[f"allocations/{name}.json"] = json_bytes(variant.allocation.to_json())
     for figure in figures:
         files[f"figures/{figure.name}.svg"] = figure.svg
         files[f"figures/{figure.name}.png"] = figure.png
@@ -46,22 +43,19 @@ def run_files(
     manifest = build_manifest(command, options, inputs, files, study.seconds)
     made = {key: manifest[key] for key in ("made", "versions", "platform")}
     files["report.html"] = write_report(study, figures, command, made).encode()
-    files[MARK] = _json(manifest)
+    files[MANIFEST] = json_bytes(manifest)
     return files
-
-
-def _json(data: object) -> bytes:
-    return (json.dumps(data, indent=1) + "\n").encode()
 
 
 def check_folder(folder: str | os.PathLike[str]) -> None:
     """Raise ValueError unless a run may write `folder`: it is absent, empty, or an earlier run."""
     target = Path(folder)
-    if target.exists() and not target.is_dir():
+    if os.path.exists(target) and not target.is_dir():
         raise ValueError(f"{target}: is a file; give the name of a folder")
-    if target.is_dir() and any(target.iterdir()) and not (target / MARK).is_file():
+    if os.path.isdir(target) and any(target.iterdir()) and not (target / MANIFEST).is_file():
         raise ValueError(
-            f"{target}: is not empty and not an earlier run (it has no {MARK}); give another folder"
+            f"{target}: is not empty and not an earlier run (it has no {MANIFEST}); give another "
+            f"folder"
         )
 
 

@@ -8,29 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwsim.frontends.paper_networks import PAPER_NETWORKS
 from hwsim.graph import LayerGraph
-from hwsim.names import did_you_mean
+from hwsim.names import did_you_mean, shown
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from quant.curves import RDCurves
     from quant.images import LabelledImages
     from quant.network import Network
 
 FILES = (".pt2", ".onnx", ".csv")  # layer graphs; only ONNX files may leave the image size open
 EMBEDDED = "digits"  # the network whose weights and images come with the package
-
-
-def _alexnet() -> LayerGraph:
-    from hwsim.frontends.paper_networks import alexnet_paper
-
-    return alexnet_paper()
-
-
-def _vgg16() -> LayerGraph:
-    from hwsim.frontends.paper_networks import vgg16_paper
-
-    return vgg16_paper()
 
 
 def _digits() -> LayerGraph:
@@ -42,8 +32,7 @@ def _digits() -> LayerGraph:
 
 BUILT_IN: dict[str, Callable[[], LayerGraph]] = {
     EMBEDDED: _digits,
-    "alexnet_paper": _alexnet,
-    "vgg16_paper": _vgg16,
+    **PAPER_NETWORKS,
 }
 
 
@@ -66,6 +55,24 @@ def load_graph(model: str, image_size: int | None = None) -> LayerGraph:
                 f"all; your own is a file ({', '.join(FILES)}) or package.module:function"
             )
     return models.from_spec(model, image_size)
+
+
+def is_program(model: str) -> bool:
+    """Whether to load MODEL is to run what it names: a function, or a saved program."""
+    return ":" in model or model.endswith(".pt2")
+
+
+def graph_of(curves: RDCurves, model: str | None, image_size: int | None = None) -> LayerGraph:
+    """The layer graph that MODEL names; by default that of the curves' own network.
+
+    Raises ValueError where that is no name of a network: a file of numbers, perhaps from somebody
+    else, is not to say which code runs or which file is read.
+    """
+    if model is None and (":" in curves.network or curves.network.endswith(FILES)):
+        raise ValueError(
+            f"curves of {shown(curves.network)}: that is no network's name; give --model"
+        )
+    return load_graph(curves.network if model is None else model, image_size)
 
 
 def load_network(model: str, weights: str | None, image_size: int | None = None) -> Network:
@@ -220,7 +227,7 @@ def divide_images(
 def has_splits(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder's labels.csv has a column `split` that tells calib from eval."""
     path = Path(folder) / "labels.csv"
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False
     from quant.images import read_labels
 

@@ -8,13 +8,14 @@ drawn second (`speedup_plot`).
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.scale import Ledger, Runner, Task, code_version, key_of
+from analysis.scale import PACKAGES, Ledger, Runner, Task, code_version, key_of
 from analysis.speedup_widths import (
     Request,
     Widths,
@@ -121,7 +122,7 @@ def speedup_table(
         for accelerator in accelerators
         for batch in request.batches
     ]
-    sources = code_version("hwsim", "quant", "analysis")
+    sources = code_version(*PACKAGES)
     known = {model: curves[model].fingerprint() for model in graphs if model in curves}
     files = _file_widths(request)
     keys = [
@@ -139,7 +140,7 @@ def speedup_table(
 def _file_widths(request: Request) -> tuple[str, ...]:
     """What the files among the widths hold: a ledger must not take them by their names."""
     specs = (*request.widths, *request.baselines)
-    paths = [spec if Path(spec).exists() else spec.rpartition("=")[2] for spec in specs]
+    paths = [spec if os.path.exists(spec) else spec.rpartition("=")[2] for spec in specs]
     return tuple(_key(BitWidths.parse(path)) for path in paths if Path(path).is_file())
 
 
@@ -282,14 +283,14 @@ def speedup_files(
     seconds: Mapping[str, float],
 ) -> dict[str, bytes]:
     """{path inside the folder: content} of everything that the command leaves."""
-    from analysis.manifest import build_manifest
+    from analysis.manifest import MANIFEST, build_manifest, json_bytes
     from analysis.speedup_plot import speedup_figure
     from analysis.table_page import PAGE, PageFigure, table_page
 
     table, figures = to_frame(rows), []
     files = {
         "speedup.csv": table.to_csv(index=False).encode(),
-        "speedup.json": (json.dumps(table.to_dict("records"), indent=1) + "\n").encode(),
+        "speedup.json": json_bytes(table.to_dict("records")),
         "speedup.md": ("\n".join(markdown(rows)) + "\n").encode(),
     }
     for baseline in dict.fromkeys(row.baseline for row in rows):
@@ -314,5 +315,5 @@ def speedup_files(
     lines = [HEAD, *(cells(row) for row in rows)]
     page = table_page(f"{models} on {chips}", lead, lines, table, figures, command, manifest)
     files[PAGE] = page.encode()
-    files["manifest.json"] = (json.dumps(manifest, indent=1) + "\n").encode()
+    files[MANIFEST] = json_bytes(manifest)
     return files

@@ -3,6 +3,7 @@ those that rate-distortion curves choose under an average or a share of the base
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def parse_widths(spec: str, model: str, graph: LayerGraph, chip: Accelerator) ->
         bits = native_widths(chip)
         return Widths(f"native {_equal(bits)}", bits, f"operands of {chip.name}")
     owner, found, rest = spec.partition("=")
-    if found and not Path(spec).exists():
+    if found and not os.path.exists(spec):
         if owner != model:
             return None
         spec = rest
@@ -99,7 +100,7 @@ def check_request(request: Request, models: Sequence[str], curves: Mapping[str, 
             raise ValueError(f"speedup: the same {name} twice: {twice[0]}")
     for spec in (*request.widths, *request.baselines):
         owner, found, rest = spec.partition("=")
-        if found and not Path(spec).exists():
+        if found and not os.path.exists(spec):
             if owner not in models:
                 near = did_you_mean(owner, models)
                 raise ValueError(f"speedup: bits {spec!r}: {owner!r} is not among the models{near}")

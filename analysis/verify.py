@@ -10,7 +10,7 @@ import contextlib
 import csv
 import io
 import json
-import re
+import os
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from analysis.manifest import MANIFEST, file_sha256, folder_sha256, versions
-from analysis.scale import code_version
+from analysis.scale import PACKAGES, code_version
+from analysis.sources import is_program
+from hwsim.files import read_json
 
 TABLES = (".csv", ".json")
 SHOWN = 5  # differences of one table
 LARGEST = 1 << 24  # bytes of a manifest
 OUTPUT_OPTIONS = ("output", "plots")  # where the commands that leave a folder take its name from
 SMALL = 1e-6  # real numbers below it are compared as if they were as large
-CODE = re.compile(r"[\w.]+:\w+|.*\.pt2")  # a MODEL that is a program
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,9 @@ def default_tolerance(manifest: Mapping[str, Any]) -> float:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a run. Raises ValueError for a folder that has none, or a broken one."""
     path = folder / MANIFEST
-    try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"{path}: larger than any manifest")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(
-            f"{folder}: not a run of chipfit: no {MANIFEST}: {error.strerror or error}"
-        ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not a manifest: {error}") from None
+    if not os.path.isfile(path):
+        raise ValueError(f"{folder}: not a run of chipfit: it has no {MANIFEST}")
+    data = read_json(path, LARGEST, "manifest")
     whole = (
         isinstance(data, dict)
         and data.get("schema") == 1
@@ -64,6 +58,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         and isinstance(data.get("outputs"), dict)
         and isinstance(data.get("inputs"), dict)
         and all(isinstance(entry, dict) for entry in data["inputs"].values())
+        and isinstance(data.get("directory", "."), str)
     )
     if not whole:
         raise ValueError(f"{path}: not a manifest that this version of chipfit reads (schema 1)")
@@ -126,7 +121,7 @@ def recompute(folder: Path, manifest: Mapping[str, Any], tolerance: float, code:
         others = [name for name in manifest["outputs"] if name not in tables and name in made]
         same = sum(file_sha256(again / n) == manifest["outputs"][n] for n in others)
     notes = [f"{same} of {len(others)} figures and reports are equal to the byte"] * bool(others)
-    if manifest.get("sources") != code_version("hwsim", "quant", "analysis"):
+    if manifest.get("sources") != code_version(*PACKAGES):
         notes.append("the sources of chipfit are not those that made the run")
     if manifest.get("versions") != versions():
         notes.append("Python or a package is of another version than when the run was made")
@@ -149,7 +144,7 @@ def _options(command: list[str], output: Path, code: bool) -> Namespace:
         raise ValueError(f"verify: {' '.join(command)} leaves no folder to compare with")
     models = getattr(options, "model", None) or getattr(options, "source", None) or ""
     for model in [models] if isinstance(models, str) else models:
-        if CODE.fullmatch(model) and not code:
+        if is_program(model) and not code:
             raise ValueError(
                 f"verify: the run was made by a program, {model}, which would run again; if you "
                 f"trust it, give --run-code, otherwise --fast"

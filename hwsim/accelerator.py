@@ -9,11 +9,20 @@ import os
 import tomllib
 from dataclasses import dataclass, fields
 from importlib import resources
-from pathlib import Path
 from typing import Literal
 
-from hwsim.names import did_you_mean
-from hwsim.schema import Bits, BitsPerSecond, Hertz, Picojoule, PicojoulePerBit, Picosecond, Reader
+from hwsim.files import read_bounded
+from hwsim.names import did_you_mean, shown
+from hwsim.schema import (
+    Bits,
+    BitsPerSecond,
+    Hertz,
+    Picojoule,
+    PicojoulePerBit,
+    Picosecond,
+    Reader,
+    listing,
+)
 
 PLACES = ("array", "vector", "spad", "network")  # where energy is counted beside the memories
 MAX_FILE_BYTES = 1 << 20  # a description is a few kilobytes; anything larger is a mistake
@@ -313,12 +322,7 @@ def read_description(spec: str | os.PathLike[str]) -> tuple[bytes, str]:
             )
         folder = resources.files("hwsim") / "accelerators"
         return (folder / f"{text}.toml").read_bytes(), f"{text}.toml"
-    try:
-        if Path(text).stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"{text}: larger than {MAX_FILE_BYTES} bytes; not a description")
-        return Path(text).read_bytes(), text
-    except OSError as error:
-        raise ValueError(f"{text}: cannot read accelerator: {error.strerror}") from None
+    return read_bounded(text, MAX_FILE_BYTES, "accelerator"), text
 
 
 def load_accelerator(spec: str | os.PathLike[str]) -> Accelerator:
@@ -333,7 +337,7 @@ def parse_accelerator(content: bytes, where: str) -> Accelerator:
     """Accelerator from the bytes of a TOML file; `where` names it in errors."""
     try:
         table = tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, endless numbers
         raise ValueError(f"{where}: not a TOML file: {error}") from None
     reader = Reader()
     schema = table.pop("schema", None)
@@ -342,7 +346,7 @@ def parse_accelerator(content: bytes, where: str) -> Accelerator:
     kind = table.pop("kind", None)
     known = isinstance(kind, str) and kind in ARRAYS
     if not known:
-        reader.problems.append(f"kind: expected one of {', '.join(ARRAYS)}, got {kind!r}")
+        reader.problems.append(f"kind: expected one of {', '.join(ARRAYS)}, got {shown(kind)}")
     array = table.pop("array", None)
     values = reader.read_fields(Accelerator, table, "", skip=("array",))
     built = reader.read(ARRAYS[kind], array, "array") if known else None
@@ -351,7 +355,4 @@ def parse_accelerator(content: bytes, where: str) -> Accelerator:
             return Accelerator(array=built, **values)
         except ValueError as error:
             reader.problems.append(f"file: {error}")
-    if len(reader.problems) == 1:
-        raise ValueError(f"{where}: {reader.problems[0]}")
-    listing = "; ".join(reader.problems)
-    raise ValueError(f"{where}: {len(reader.problems)} problems: {listing}")
+    raise ValueError(f"{where}: {listing(reader.problems)}")

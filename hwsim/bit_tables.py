@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hwsim.bits import MAX_BITS, BitWidths, Widths
-from hwsim.files import write_atomically
+from hwsim.bits import MAX_BITS, MAX_FILE_BYTES, BitWidths, Widths
+from hwsim.files import read_bounded, write_atomically
 from hwsim.graph import LayerGraph
 from hwsim.names import did_you_mean
 
@@ -109,9 +109,7 @@ def read_bit_table(path: str | os.PathLike[str]) -> BitWidths:
     Whether the layers are those of a network, and have as many channels, `BitWidths.check` says.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot read bit widths: {error.strerror or error}") from None
+        text = read_bounded(path, MAX_FILE_BYTES, "bit widths").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not text in UTF-8: {error.reason}") from None
     reader = csv.reader(StringIO(text), skipinitialspace=True)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hwsim.files import write_atomically
+from hwsim.files import read_json, write_atomically
 from hwsim.graph import Layer, LayerGraph
-from hwsim.names import did_you_mean
+from hwsim.names import did_you_mean, shown
 
 MAX_BITS = 16  # widest operand of the accelerators modelled here
+MAX_FILE_BYTES = 2**26  # of a file of widths; a hundred thousand channels take half a megabyte
 
 Widths = int | Mapping[str, np.ndarray]
 
@@ -26,7 +27,9 @@ def _checked(where: str, widths: object, lowest: int = 0) -> np.ndarray:
     except ValueError:  # lists of unequal length
         raise ValueError(f"{where}: widths must be an integer or a list of integers") from None
     if array.dtype.kind not in "iu" or array.ndim > 1 or array.size == 0:
-        raise ValueError(f"{where}: widths must be an integer or a list of integers, got {widths}")
+        raise ValueError(
+            f"{where}: widths must be an integer or a list of integers, got {shown(widths)}"
+        )
     if array.min() < lowest or array.max() > MAX_BITS:
         raise ValueError(
             f"{where}: widths must lie in {lowest}..{MAX_BITS}, got "
@@ -159,12 +162,7 @@ class BitWidths:
 
         if Path(path).suffix == ".csv":
             return read_bit_table(path)
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ValueError(f"{path}: cannot read bit widths: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, endless numbers
-            raise ValueError(f"{path}: not a JSON file of bit widths: {error}") from None
+        data = read_json(path, MAX_FILE_BYTES, "bit widths")
         if isinstance(data, dict) and "bits" in data:
             data = data["bits"]
         if isinstance(data, dict) and data and not {"weights", "activations", "schema"} & set(data):
@@ -181,7 +179,7 @@ class BitWidths:
             return cls(int(text), int(text))
         if match := re.fullmatch(r"[Ww]([0-9]{1,3})[Aa]([0-9]{1,3})", text):
             return cls(int(match[1]), int(match[2]))
-        if Path(text).suffix in (".json", ".csv") or Path(text).exists():
+        if Path(text).suffix in (".json", ".csv") or os.path.exists(text):
             return cls.load(text)
         raise ValueError(
             f"bits {text!r}: expected an integer such as 8, a pair such as W4A8, or the path of "

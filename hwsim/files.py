@@ -1,8 +1,10 @@
-"""Files that are whole or absent: write beside the target, then rename; and locks on them."""
+"""Files that are whole or absent: write beside the target, then rename; locks on them; and reading
+within a limit, so that what is no such file fills no memory."""
 
 from __future__ import annotations
 
 import ctypes
+import json
 import lzma
 import os
 import struct
@@ -13,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 # what reading a zip archive (.npz) that is cut or changed may raise, beside OSError and ValueError;
 # RuntimeError for entries said to be encrypted or of an odd method
@@ -21,6 +23,10 @@ BROKEN_ARCHIVE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
     RuntimeError, MemoryError,
 )  # fmt: skip
+
+
+FREE_BYTES = 2**28  # that any archive may unpack to
+MAX_EXPANSION = 100  # beyond them; photographs and curves shrink to a half or a tenth
 
 
 def write_atomically(
@@ -52,6 +58,44 @@ def write_atomically(
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def read_bounded(path: str | os.PathLike[str], limit: int, what: str) -> bytes:
+    """All bytes of a file of at most `limit` bytes; also of a pipe, which has no size to ask for.
+
+    what: it should be, in words, such as "bit widths". Raises ValueError, naming the path, when it
+    cannot be read or is longer.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read {what}: {error.strerror or error}") from None
+    if len(content) > limit:
+        raise ValueError(f"{path}: more than {limit:,} bytes are no {what}")
+    return content
+
+
+def read_json(path: str | os.PathLike[str], limit: int, what: str) -> Any:
+    """What a JSON file of at most `limit` bytes says. Raises ValueError as `read_bounded`, and for
+    what is no JSON in UTF-8, is nested too deeply or has endless numbers."""
+    content = read_bounded(path, limit, what)
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a JSON file of {what}: {error}") from None
+
+
+def check_archive(path: str | os.PathLike[str], archive: zipfile.ZipFile) -> None:
+    """Raise ValueError for an archive that would unpack to far more than its own size: a few
+    kilobytes of zip may stand for terabytes of zeros."""
+    unpacked = sum(entry.file_size for entry in archive.infolist())
+    allowed = FREE_BYTES + MAX_EXPANSION * sum(e.compress_size for e in archive.infolist())
+    if unpacked > allowed:
+        raise ValueError(
+            f"{path}: unpacks to {unpacked:,} bytes, far more than its own size allows; arrays "
+            f"of mostly one value are to be stored uncompressed (numpy.savez)"
+        )
 
 
 @contextmanager

@@ -23,6 +23,12 @@ Kind = Literal[
     "elementwise",
 ]  # fmt: skip
 
+# Of one layer and one image: beyond any network, and small enough that counts over the largest
+# batch (2**16 images) stay within 64 bits.
+MAX_CHANNELS = 2**24
+MAX_VALUES = 2**36
+MAX_MACS = 2**46
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -205,7 +211,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class LayerGraph:
-    """Layers in execution order. Raises ValueError for a name used twice or read before written.
+    """Layers in execution order. Raises ValueError for a name used twice or read before written,
+    and for a layer too large for the models.
 
     outputs: layers whose tensors leave the network. params: all parameters of the network.
     """
@@ -218,6 +225,7 @@ class LayerGraph:
     def __post_init__(self) -> None:
         ready: dict[str, Layer] = {}
         for layer in self.layers:
+            self._check_size(layer)
             if layer.name in ready:
                 raise ValueError(f"graph {self.name!r}: two layers are called {layer.name!r}")
             if (layer.kind == "input") != (not layer.inputs):
@@ -236,6 +244,19 @@ class LayerGraph:
             if name not in ready:
                 raise ValueError(f"graph {self.name!r}: output {name!r} is not a layer")
         object.__setattr__(self, "_by_name", ready)
+
+    def _check_size(self, layer: Layer) -> None:
+        counts = {
+            "channels": (max(layer.output.channels, _columns(layer)), MAX_CHANNELS),
+            "values": (max(t.values for t in (layer.output, *layer.inputs)), MAX_VALUES),
+            "multiplications": (layer.macs, MAX_MACS),
+        }
+        for what, (count, most) in counts.items():
+            if count > most:
+                raise ValueError(
+                    f"graph {self.name!r}: layer {layer.name!r} has {count:,} {what}, and at most "
+                    f"{most:,} can be modelled; check its shape"
+                )
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
@@ -277,3 +298,7 @@ class LayerGraph:
             for tensor in layer.inputs:
                 graph.add_edge(tensor.name, layer.name, tensor=tensor)
         return graph
+
+
+def _columns(layer: Layer) -> int:
+    return layer.out_channels if layer.weighted else 0

@@ -1,9 +1,10 @@
-"""Did-you-mean for names that a user typed."""
+"""What a user typed, in an error: did-you-mean for names, values cut to a length."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
 
 
 def did_you_mean(name: str, known: Iterable[str], limit: int = 12) -> str:
@@ -15,3 +16,16 @@ def did_you_mean(name: str, known: Iterable[str], limit: int = 12) -> str:
     if names and len(names) <= limit:
         return f"; there is {', '.join(names)}"
     return ""
+
+
+def shown(value: object) -> str:
+    """A value as an error quotes it: its repr, however long or deeply nested it is, cut short."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return f"a {type(value).__name__} of more than 4,300 digits"
+
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlong = 40

@@ -7,13 +7,14 @@ keys are problems with a did-you-mean. "128", true, 3.0 and NaN are not integers
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from fractions import Fraction
 from math import isfinite
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hwsim.names import did_you_mean
+from hwsim.names import did_you_mean, shown
 
 # Annotated types that a dataclass field may have; the second argument is the dimension.
 Bits = Annotated[int, "bit"]
@@ -52,6 +53,7 @@ _EXAMPLES = {
 # Beyond any chip, and small enough that sums over a network stay within 64 bits.
 MAX_QUANTITY = 10**15
 MAX_COUNT = 10**9
+MAX_PROBLEMS = 20  # of one file that are told
 _QUANTITY = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z/]+)\s*")
 
 
@@ -71,10 +73,10 @@ def _quantity(text: object, dimension: str) -> Fraction:
     units = UNITS[dimension]
     example = f'a quantity in quotes, such as "{_EXAMPLES[dimension]}"'
     if not isinstance(text, str):
-        raise _Problem(f"expected {example}, got {text!r}")
+        raise _Problem(f"expected {example}, got {shown(text)}")
     match = _QUANTITY.fullmatch(text)
     if not match:
-        raise _Problem(f"expected {example}, got {text!r}")
+        raise _Problem(f"expected {example}, got {shown(text)}")
     number, unit = match.groups()
     if unit not in units:
         raise _Problem(f"unknown unit {unit!r} in {text!r}{did_you_mean(unit, units)}")
@@ -106,7 +108,7 @@ class Reader:
     ) -> dict[str, Any] | None:
         """Values for the fields of `kind` but those in `skip`, or None when there were problems."""
         if not isinstance(table, dict):
-            self.problems.append(f"{path}: expected a table, got {table!r}")
+            self.problems.append(f"{path}: expected a table, got {shown(table)}")
             return None
         hints = get_type_hints(kind, include_extras=True)
         known = {f.name: f for f in fields(kind) if f.name not in skip}
@@ -130,7 +132,7 @@ class Reader:
             return self.read(hint, value, path)  # type: ignore[arg-type]
         if get_origin(hint) is tuple:
             if not isinstance(value, list):
-                self.problems.append(f"{path}: expected a list, got {value!r}")
+                self.problems.append(f"{path}: expected a list, got {shown(value)}")
                 return None
             return tuple(
                 self._value(get_args(hint)[0], v, f"{path}[{i}]") for i, v in enumerate(value)
@@ -148,13 +150,13 @@ def _scalar(hint: Any, value: object) -> Any:
         amount = _quantity(value, dimension)
         if base is int:
             if amount.denominator != 1:
-                raise _Problem(f"expected a whole number of {dimension}, got {value!r}")
+                raise _Problem(f"expected a whole number of {dimension}, got {shown(value)}")
             return int(amount)
         return float(amount)
     if get_origin(hint) is Literal:
         choices = get_args(hint)
         if not isinstance(value, str) or value not in choices:
-            raise _Problem(f"expected one of {', '.join(choices)}, got {value!r}")
+            raise _Problem(f"expected one of {', '.join(choices)}, got {shown(value)}")
         return value
     if hint is bool and isinstance(value, bool):
         return value
@@ -162,13 +164,22 @@ def _scalar(hint: Any, value: object) -> Any:
         return value
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         if abs(value) > MAX_COUNT:
-            raise _Problem(f"expected an integer of at most {MAX_COUNT}, got {value}")
+            raise _Problem(f"expected an integer of at most {MAX_COUNT}, got {shown(value)}")
         return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         if not isfinite(value):
-            raise _Problem(f"expected a finite number, got {value!r}")
+            raise _Problem(f"expected a finite number, got {shown(value)}")
         return float(value)
-    raise _Problem(f"expected {wanted(hint)}, got {value!r}")
+    raise _Problem(f"expected {wanted(hint)}, got {shown(value)}")
+
+
+def listing(problems: Sequence[str]) -> str:
+    """Problems of one file as one line, the first MAX_PROBLEMS of them."""
+    if len(problems) == 1:
+        return problems[0]
+    more = len(problems) - MAX_PROBLEMS
+    told = [*problems[:MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
+    return f"{len(problems)} problems: {'; '.join(told)}"
 
 
 def wanted(hint: Any) -> str:

@@ -16,7 +16,7 @@ from importlib.resources import as_file, files
 
 import numpy as np
 
-from hwsim.files import BROKEN_ARCHIVE, write_atomically
+from hwsim.files import BROKEN_ARCHIVE, check_archive, write_atomically
 from hwsim.names import did_you_mean
 from quant.curves import WIDTHS, LayerCurve, RDCurves, TensorCurve
 
@@ -78,6 +78,7 @@ def load_compact(path: str | os.PathLike[str]) -> RDCurves:
     """Read what `save_compact` wrote: curves without steps. Raises ValueError for all else."""
     try:
         with np.load(path, allow_pickle=False) as file:
+            check_archive(path, file.zip)
             header, codes = json.loads(file["header"].tobytes()), file["codes"]
         if header["schema"] != SCHEMA or codes.dtype != np.int16 or codes.shape[1:] != (WIDTHS,):
             raise ValueError("of another schema")

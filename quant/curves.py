@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from hwsim.files import BROKEN_ARCHIVE, write_atomically
+from hwsim.files import BROKEN_ARCHIVE, check_archive, write_atomically
 from hwsim.names import did_you_mean
 
 WIDTHS = 9  # bit widths 0..8; index into a curve is the width
@@ -247,6 +247,7 @@ class RDCurves:
         """Read what `save` wrote. Raises ValueError, in one line with the path, for all else."""
         try:
             with zipfile.ZipFile(path) as archive:
+                check_archive(path, archive)
                 return cls._read(archive)
         except OSError as error:
             raise ValueError(f"{path}: cannot read curves: {error.strerror or error}") from None
@@ -295,5 +296,12 @@ class RDCurves:
             )
         except json.JSONDecodeError as error:
             raise ValueError(f"not a file of curves: its header is no JSON: {error}") from None
-        except (KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
+        except (
+            KeyError,
+            TypeError,
+            AttributeError,
+            UnicodeDecodeError,
+            RecursionError,
+            OverflowError,
+        ) as error:
             raise ValueError(f"not a file of curves: its header lacks {error}") from None

@@ -18,13 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hwsim.files import BROKEN_ARCHIVE
+from hwsim.files import BROKEN_ARCHIVE, check_archive
 from hwsim.names import did_you_mean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # torchvision's presets for ImageNet classifiers
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_CLASSES = 10**9  # a label at or above it is a mistake
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+# whatever the file is called; others, such as EPS, are programs that Pillow hands to an interpreter
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def from_npz(path: str | os.PathLike[str]) -> LabelledImages:
     """A .npz file with arrays `images` (N, height, width, 3) uint8 and `labels` (N,)."""
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            check_archive(path, file.zip)
             images, labels = file["images"], file["labels"]
     except (OSError, ValueError, KeyError, TypeError, *BROKEN_ARCHIVE) as error:
         raise ValueError(
@@ -195,7 +198,7 @@ def read_pixels(path: Path, crop: tuple[int, int], resize: int) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             image = file.convert("RGB")
     except (
         OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError,
@@ -228,7 +231,7 @@ def from_folder(
     nothing to read or a label is out of range.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ValueError(f"{folder}: no such folder of images")
     listed = (folder / "labels.csv").is_file()
     if split and not listed:
@@ -243,7 +246,7 @@ def from_folder(
         raise ValueError(
             f"{folder}: class {max(labels)} is out of range for a network of {classes} classes"
         )
-    missing = next((file for file in files if not file.is_file()), None)
+    missing = next((file for file in files if not os.path.isfile(file)), None)
     if missing is not None:
         raise ValueError(f"{folder}: labels.csv names {missing}, which is not there")
     shorter = resize or round(max(crop) * 8 / 7)

@@ -54,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     from analysis.commands.common import emit, least_widths_of, load_curves
-    from analysis.sources import load_graph
+    from analysis.sources import graph_of
     from analysis.study import input_widths, width_range
     from hwsim.accelerator import load_accelerator
     from quant.allocation.allocate import allocate
@@ -71,7 +71,7 @@ def run(options: Namespace) -> None:
         )
     accelerator = load_accelerator(options.on) if options.on else None
     found = load_curves(options.curves)
-    graph = load_graph(options.model or found.network)
+    graph = graph_of(found, options.model)
     fixed = input_widths(graph)
     least = least_widths_of(options, options.bits)
     has_activations = bool(found.activations)

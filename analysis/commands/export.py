@@ -13,6 +13,7 @@ from analysis.options import (
     batch_size,
     natural,
     output_file,
+    output_folder,
 )
 
 if TYPE_CHECKING:
@@ -57,11 +58,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     from analysis.commands.common import emit
 
-    if options.format not in FOLDERS:
-        try:
-            output_file(options.output)
-        except ArgumentTypeError as error:
-            raise ValueError(f"-o: {error}") from None
+    try:
+        (output_folder if options.format in FOLDERS else output_file)(options.output)
+    except ArgumentTypeError as error:
+        raise ValueError(f"-o: {error}") from None
     if options.on is not None and options.format != "scalesim":
         raise ValueError(f"export: --on is for --format scalesim, not {options.format}")
     made = _workload if options.format in WORKLOADS else _network

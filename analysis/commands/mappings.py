@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from analysis.options import MODEL_HELP, add_image_size, add_json, batch_size, positive_int
-
-if TYPE_CHECKING:
-    pass
+from analysis.options import MODEL_HELP, add_image_size, add_json, batch_size, mapping_count
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -18,7 +14,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--on", default="eyeriss_v1", metavar="ACCEL", help="preset or .toml")
     parser.add_argument("--bits", default="16", metavar="B", help="an int or W4A8 (default 16)")
     parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
-    parser.add_argument("--count", type=positive_int, default=10, help="how many (default 10)")
+    parser.add_argument("--count", type=mapping_count, default=10, help="how many (default 10)")
     add_image_size(parser)
     add_json(parser, "them")
 

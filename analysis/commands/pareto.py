@@ -60,7 +60,7 @@ def run(options: Namespace) -> None:
     )
     from analysis.pareto import choose_points, pareto_files, pareto_table, table_lines
     from analysis.run import check_folder, write_folder
-    from analysis.sources import EMBEDDED, load_graph
+    from analysis.sources import EMBEDDED, graph_of
     from quant.compact import shipped
 
     names = options.on or [DEFAULT_ACCELERATORS[0]]
@@ -68,6 +68,7 @@ def run(options: Namespace) -> None:
     from_file = options.source.endswith(".npz")
     along = options.source in shipped() and options.images is None and options.weights is None
     known = load_curves(options.source) if from_file or along else None
+    shapes = None if known is None else graph_of(known, options.model, options.image_size)
     model = options.model or (options.source if known is None else known.network)
     folder = options.output or run_folder(model, "pareto_")
     check_folder(folder)
@@ -77,7 +78,8 @@ def run(options: Namespace) -> None:
         found, graph, judge = _judge(options, model, known)
     else:
         assert known is not None
-        found, graph, judge = known, load_graph(model, options.image_size), None
+        assert shapes is not None
+        found, graph, judge = known, shapes, None
     curves_done = time.perf_counter()
     points = choose_points(
         found,

@@ -12,7 +12,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from hwsim.files import locked
@@ -34,7 +33,7 @@ class Ledger:
         self._stack = ExitStack()
         with ExitStack() as opening:  # undone if anything fails
             if self.path is not None:
-                if self.path.is_dir():
+                if os.path.isdir(self.path):
                     raise ValueError(f"{self.path}: is a folder; give the name of a ledger file")
                 opening.enter_context(locked(self.path))
             with self._explained():
@@ -111,10 +110,5 @@ class Ledger:
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

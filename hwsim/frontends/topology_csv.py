@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from hwsim.files import write_atomically
+from hwsim.files import read_bounded, write_atomically
 from hwsim.graph import Conv, Layer, LayerGraph, Linear, Tensor, Vector
 
 MAX_FILE_BYTES = 2**24  # a row is some fifty bytes
@@ -186,11 +186,7 @@ def _rows(path: str | os.PathLike[str]) -> tuple[list[_Row], bool]:
 
 def _text(path: str | os.PathLike[str]) -> str:
     try:
-        if Path(path).stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"{path}: more than {MAX_FILE_BYTES:,} bytes is no topology file")
-        return Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot read: {error.strerror or error}") from None
+        return read_bounded(path, MAX_FILE_BYTES, "topology").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not text in UTF-8: {error.reason}") from None
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from itertools import zip_longest
 from os import PathLike
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from hwsim.files import check_archive
 from hwsim.frontends.lowering import Join, layer_graph
 from hwsim.graph import LayerGraph
 
@@ -102,11 +107,20 @@ _SIZES = (torch.SymInt, torch.SymBool, torch.SymFloat, int, bool, float)
 def read_program(path: str | PathLike[str]) -> ExportedProgram:
     """A program that `torch.export.save` wrote, with its operations as `export` leaves them.
 
-    It must have been exported in eval mode for one image (batch 1). Raises ValueError otherwise.
+    It must have been exported in eval mode for one image (batch 1). Pickles in the file that hold
+    more than tensors, compiled code and formulas of sizes are refused: they would run. Operations
+    are still found by their names, so that a file from somebody else deserves as much trust as
+    what else one reads with torch. Raises ValueError otherwise.
     """
     try:
-        with quiet():
+        _check_plain(path)
+        with quiet(), _tensors_only():
             program = torch.export.load(path).run_decompositions({_ATTENTION: _attention})
+    except UnpicklingError:  # whose message says how to run it nevertheless
+        raise ValueError(
+            f"{path}: it holds a pickle of more than tensors, which could run code; save the "
+            f"program again with torch.export.save"
+        ) from None
     except Exception as error:  # anything that is not such a file; torch has no error for that
         raise ValueError(
             f"{path}: not a program that torch.export.save wrote: {first_line(error)}"
@@ -120,6 +134,41 @@ def read_program(path: str | PathLike[str]) -> ExportedProgram:
                 f"for one image, with a first axis of 1"
             )
     return program
+
+
+# what a program of fixed shapes consists of; others are pickles of any object, compiled code, and
+# the formats of earlier releases
+_PLAIN_ENTRIES = re.compile(
+    r"archive_format|archive_version|byteorder|version|\.data/.*|models/[^/]*\.json|extra/.*|"
+    r"data/(weights|constants)/[^/]*config\.json|data/weights/weight_\d+|"
+    r"data/constants/tensor_\d+|data/sample_inputs/[^/]*\.pt"
+)
+
+
+def _check_plain(path: str | PathLike[str]) -> None:
+    """Raise ValueError for a file with parts that loading would run as code."""
+    with zipfile.ZipFile(path) as archive:
+        check_archive(path, archive)
+        for name in archive.namelist():
+            if not _PLAIN_ENTRIES.fullmatch(name.partition("/")[2]):
+                raise ValueError(f"it holds {name!r}, which may be code; only tensors are read")
+            if name.endswith(".json") and b'"expr_str"' in archive.read(name):
+                raise ValueError("it has sizes that are formulas; export it for one fixed shape")
+
+
+@contextmanager
+def _tensors_only() -> Iterator[None]:
+    """torch.export.load unpickles anything unless the environment forbids it (torch 2.13)."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def capture(

@@ -12,11 +12,11 @@ import os
 import tomllib
 from dataclasses import fields
 from importlib import resources
-from pathlib import Path
 
-from hwsim.names import did_you_mean
+from hwsim.files import read_bounded
+from hwsim.names import did_you_mean, shown
 from hwsim.row_stationary.mapping import RsMapping
-from hwsim.schema import MAX_COUNT
+from hwsim.schema import MAX_COUNT, listing
 
 MAX_FILE_BYTES = 1 << 20  # a mapping file is a few kilobytes; anything larger is a mistake
 PARAMETERS = tuple(field.name for field in fields(RsMapping))
@@ -43,23 +43,18 @@ def load_mappings(spec: str | os.PathLike[str]) -> dict[str, RsMapping]:
             )
         folder = resources.files("hwsim.row_stationary") / "mappings"
         return parse_mappings((folder / f"{text}.toml").read_bytes(), f"{text}.toml")
-    try:
-        if Path(text).stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"{text}: larger than {MAX_FILE_BYTES} bytes; not a mapping file")
-        content = Path(text).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{text}: cannot read mappings: {error.strerror}") from None
-    return parse_mappings(content, text)
+    return parse_mappings(read_bounded(text, MAX_FILE_BYTES, "mappings"), text)
 
 
 def parse_mappings(content: bytes, where: str) -> dict[str, RsMapping]:
     """Mappings from the bytes of a TOML file; `where` names it in errors."""
     try:
         table = tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, endless numbers
         raise ValueError(f"{where}: not a TOML file: {error}") from None
     found: list[str] = []
-    if table.get("schema") != 1:
+    schema = table.get("schema")
+    if schema != 1 or type(schema) is not int:  # true and 1.0 are equal to 1
         found.append("schema: expected schema = 1")
     for key in table:
         if key not in ("schema", "layers"):
@@ -72,7 +67,7 @@ def parse_mappings(content: bytes, where: str) -> dict[str, RsMapping]:
     for name, values in layers.items():
         before = len(found)
         if not isinstance(values, dict):
-            found.append(f"layers.{name}: expected a table, got {values!r}")
+            found.append(f"layers.{name}: expected a table, got {shown(values)}")
             continue
         for key in values:
             if key not in PARAMETERS:
@@ -84,11 +79,10 @@ def parse_mappings(content: bytes, where: str) -> dict[str, RsMapping]:
                 or not isinstance(value, int)
                 or not (1 <= value <= MAX_COUNT)
             ):
-                got = f"got {value!r}" if key in values else "it is missing"
+                got = f"got {shown(value)}" if key in values else "it is missing"
                 found.append(f"layers.{name}.{key}: expected an integer of 1..{MAX_COUNT}, {got}")
         if len(found) == before:
             mappings[name] = RsMapping(**values)
     if found:
-        count = f"{len(found)} problems: " if len(found) > 1 else ""
-        raise ValueError(f"{where}: {count}{'; '.join(found)}")
+        raise ValueError(f"{where}: {listing(found)}")
     return mappings

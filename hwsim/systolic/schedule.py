@@ -99,6 +99,27 @@ class LayerSchedule:
         )
 
 
+MAX_STEPS = 2**26  # of one layer: some 200 bytes each
+
+
+def _check_steps(gemm: Gemm, pixels: int, array: SystolicArray) -> None:
+    """Raise ValueError before a layer of endless steps fills the memory."""
+    chunk = {"weight_stationary": array.accumulator_rows, "output_stationary": array.rows}
+    if array.schedule == "serial":
+        chunk["weight_stationary"] = pixels
+    chunks = -(-pixels // chunk.get(array.dataflow, array.cols))
+    # groups that share a block take a step together
+    packed = min(max(1, array.rows // gemm.reduction), max(1, array.cols // gemm.columns))
+    blocks = -(-gemm.groups // packed) * -(-gemm.columns // array.cols)
+    steps = blocks * chunks * -(-gemm.reduction // array.rows)
+    if steps > MAX_STEPS:
+        raise ValueError(
+            f"a product of {pixels:,} x {gemm.reduction:,} x {gemm.columns:,} in {gemm.groups:,} "
+            f"groups takes {steps:,} steps on an array of {array.rows} x {array.cols}, and at most "
+            f"{MAX_STEPS:,} can be simulated: take a larger array, a smaller batch or layer"
+        )
+
+
 def schedule_layer(
     gemm: Gemm,
     widths: np.ndarray,
@@ -117,6 +138,7 @@ def schedule_layer(
     runs at the pace of its widest column, and filters that stream each at their own; order:
     see `cut_columns`.
     """
+    _check_steps(gemm, pixels, array)
     # the serial schedule has no accumulator chunks: SCALE-Sim streams all rows of a fold
     pipelined, flat = array.schedule == "pipelined", widths.ravel()
     fully_connected = gemm.pixels == 1

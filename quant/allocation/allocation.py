@@ -7,11 +7,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
-from hwsim.bits import BitWidths
-from hwsim.files import write_atomically
+from hwsim.bits import MAX_FILE_BYTES, BitWidths
+from hwsim.files import read_json, write_atomically
 
 SCHEMA = 1
 
@@ -116,10 +115,4 @@ class Allocation:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Allocation:
         """Read what `save` wrote. Raises ValueError, in one line with the path, for all else."""
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ValueError(f"{path}: cannot read allocation: {error.strerror}") from None
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{path}: not a JSON file of an allocation: {error}") from None
-        return cls.from_json(data, where=str(path))
+        return cls.from_json(read_json(path, MAX_FILE_BYTES, "allocation"), where=str(path))

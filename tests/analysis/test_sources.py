@@ -100,7 +100,7 @@ def test_an_onnx_file_with_weights_runs_as_the_module_that_it_was_made_from(tiny
         (["simulate", "tiny.onnx", "--image-size", "9"], "leave out --image-size"),
         (["simulate", "tiny.csv", "--image-size", "9"], "leave out --image-size"),
         (["simulate", "missing.onnx"], "missing.onnx: cannot read: No such file"),
-        (["simulate", "missing.csv"], "missing.csv: cannot read: No such file"),
+        (["simulate", "missing.csv"], "missing.csv: cannot read topology: No such file"),
         (["simulate", "missing.pt2"], "missing.pt2"),
         (["simulate", "tiny.onn"], "model 'tiny.onn' is not known"),
     ],

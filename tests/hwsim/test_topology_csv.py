@@ -111,7 +111,7 @@ def test_files_that_are_no_text_are_errors(tmp_path: Path) -> None:
     (tmp_path / "net.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not text in UTF-8"):
         read_topology(tmp_path / "net.csv")
-    with pytest.raises(ValueError, match="cannot read: No such file"):
+    with pytest.raises(ValueError, match="cannot read topology: No such file"):
         from_spec(str(tmp_path / "missing.csv"))
 
 
