@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.manifest import MANIFEST
 from hwsim.files import write_atomically
 
 
@@ -36,7 +37,7 @@ def _section(folder: Path) -> str:
     import pandas as pd
 
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         table = pd.read_csv(folder / "summary.csv")
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: not a run of chipfit: {error}") from None

@@ -335,9 +335,9 @@ def _fits(
         needs = frame[column].to_numpy()
         sizes = np.array([chip.memory[place].capacity for chip in chips])
         short = set(sizes[needs > sizes].tolist())
-        enough = [size for size in sorted(set(sizes.tolist())) if size not in short]
-        smallest = enough[0] if enough and len(set(sizes.tolist())) > 1 else None
-        many = len(set(sizes.tolist())) > 1
+        tried = sorted(set(sizes.tolist()))
+        many = len(tried) > 1
+        smallest = next((size for size in tried if many and size not in short), None)
         fits.append(Fit(label, memory.name, int(needs.min()), int(needs.max()), smallest, many))
     return fits
 

@@ -165,7 +165,7 @@ def _roofline(study: Study, accelerator: Accelerator) -> StudyFigure:
 
 
 def _occupancy(study: Study, accelerator: Accelerator) -> StudyFigure:
-    table = occupancy_table(study, study.main)
+    table = occupancy_table(study.main)
     table = table[table["accelerator"] == accelerator.name]
     draw = partial(plots.draw_occupancy, table=table)
     caption = (

@@ -12,20 +12,25 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from analysis.scale.keys import code_version
+from analysis.scale.keys import PACKAGES, code_version
 
 MANIFEST = "manifest.json"
-PACKAGES = ("chipfit", "torch", "torchvision", "numpy", "pandas", "matplotlib", "networkx")
+RECORDED = ("chipfit", "torch", "torchvision", "numpy", "pandas", "matplotlib", "networkx")
 
 
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in RECORDED:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def json_bytes(data: object) -> bytes:
+    """As the files of a run hold it."""
+    return (json.dumps(data, indent=1) + "\n").encode()
 
 
 def sha256(content: bytes) -> str:
@@ -65,7 +70,7 @@ def build_manifest(
         "directory": os.getcwd(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
-        "sources": code_version("hwsim", "quant", "analysis"),
+        "sources": code_version(*PACKAGES),
         "platform": platform.platform(),
         "options": dict(options),
         "inputs": {
@@ -84,4 +89,4 @@ def sealed(files: Mapping[str, bytes]) -> dict[str, bytes]:
         return dict(files)
     manifest = json.loads(files[MANIFEST])
     manifest["outputs"] = {n: sha256(data) for n, data in files.items() if n != MANIFEST}
-    return {**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()}
+    return {**files, MANIFEST: json_bytes(manifest)}

@@ -16,7 +16,8 @@ from analysis.study import input_widths, width_range
 from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
-from hwsim.simulate import simulate
+from hwsim.memory import network_weight_bits
+from hwsim.simulator import simulate
 from quant.allocation.allocate import allocate, equal_widths
 from quant.allocation.allocation import Allocation
 from quant.allocation.budget import Budget, InfeasibleBudget, Kind
@@ -98,8 +99,7 @@ def pareto_table(
     """
     import pandas as pd
 
-    metadata = accelerators[0].metadata.bits
-    channels = sum(layer.out_channels for layer in graph.weighted)
+    metadata_bits = accelerators[0].metadata.bits
     known: dict[str, Accuracy] = {}
     rows = []
     for point in points:
@@ -109,7 +109,7 @@ def pareto_table(
             "asked_bits": point.asked_bits,
             "weight_bits": bits.average_weight_bits(graph),
             "activation_bits": allocation.average_activation_bits,
-            "size_bits": bits.weight_bits(graph) + metadata * channels,
+            "size_bits": network_weight_bits(graph, bits, metadata_bits),
             "predicted_distortion": allocation.predicted_distortion,
             "relative_gap": allocation.relative_gap,
         }
@@ -176,27 +176,24 @@ def pareto_files(
     """{path inside the folder: content} of everything that the command leaves."""
     from functools import partial
 
-    from analysis.manifest import build_manifest
+    from analysis.manifest import MANIFEST, build_manifest, json_bytes
     from analysis.pareto_plot import draw_pareto
     from analysis.plots import render
     from analysis.table_page import PAGE, PageFigure, table_page
-
-    def as_json(data: object) -> bytes:
-        return (json.dumps(data, indent=1) + "\n").encode()
 
     names = [accelerator.name for accelerator in accelerators]
     draw = partial(draw_pareto, table=table, accelerators=names)
     height = 3.4 * (2 if "top1" in table else 1) + 0.4
     files = {
         "pareto.csv": table.to_csv(index=False).encode(),
-        "pareto.json": as_json(table.to_dict("records")),
+        "pareto.json": json_bytes(table.to_dict("records")),
         "pareto.txt": ("\n".join(table_lines(table, accelerators)) + "\n").encode(),
     }
     for kind in ("svg", "png"):
         files[f"pareto.{kind}"] = render(draw, 3.6 * (1 + 2 * len(names)), height, kind)
     for point in points:
         name = f"{point.method.replace(' ', '_')}_{point.asked_bits:g}"
-        files[f"allocations/{name}.json"] = as_json(point.allocation.to_json())
+        files[f"allocations/{name}.json"] = json_bytes(point.allocation.to_json())
     manifest = build_manifest(command, options, inputs, files, seconds)
     lead = (
         f"{len(points)} allocations on {', '.join(names)}, batch {options['batch']}. Distortion is "
@@ -209,5 +206,5 @@ def pareto_files(
     page = table_page(f"{options['model']}: what bits buy", lead, cells, table, [figure],
                       command, manifest)  # fmt: skip
     files[PAGE] = page.encode()
-    files["manifest.json"] = as_json(manifest)
+    files[MANIFEST] = json_bytes(manifest)
     return files

@@ -3,12 +3,11 @@ hold."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 
 from analysis.energy_plot import BY, energy_figure, layer_energy
-from analysis.manifest import build_manifest
+from analysis.manifest import MANIFEST, build_manifest, json_bytes
 from analysis.memory_plot import memory_figure, memory_table
 from analysis.plots import draw_layer_cycles, layer_dpi, layer_width, render
 from analysis.roofline import roofline_figure, roofline_table
@@ -56,5 +55,5 @@ def simulation_files(
         files[f"energy.{kind}"] = energy_figure(energy, width, kind)
         files[f"memory.{kind}"] = memory_figure(memory, f"{title}: what memories hold", kind)
     manifest = build_manifest(command, options, inputs, files, {})
-    files["manifest.json"] = (json.dumps(manifest, indent=1) + "\n").encode()
+    files[MANIFEST] = json_bytes(manifest)
     return files

@@ -28,7 +28,7 @@ from analysis.speedup_widths import (
 from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 from hwsim.stats import NetworkStats
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
 from hwsim.names import did_you_mean
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 
 if TYPE_CHECKING:
     from hwsim.stats import NetworkStats

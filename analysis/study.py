@@ -13,7 +13,7 @@ import numpy as np
 from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 from hwsim.stats import NetworkStats
 from quant.allocation.allocate import allocate, equal_widths, per_layer
 from quant.allocation.allocation import Allocation

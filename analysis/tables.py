@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from analysis.study import BASELINE, Study, Variant
+from hwsim.memory import network_weight_bits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,10 +14,8 @@ if TYPE_CHECKING:
 def size_bits(study: Study, variant: Variant) -> int:
     """Bits of all weights, and of the scale, width code and bias beside each channel, as the first
     accelerator stores them."""
-    graph = study.network.graph
-    metadata = study.request.accelerators[0].metadata.bits
-    channels = sum(layer.out_channels for layer in graph.weighted)
-    return variant.bits.weight_bits(graph) + metadata * channels
+    metadata_bits = study.request.accelerators[0].metadata.bits
+    return network_weight_bits(study.network.graph, variant.bits, metadata_bits)
 
 
 def summary_table(study: Study) -> pd.DataFrame:
@@ -100,7 +99,7 @@ def speedup_table(study: Study) -> pd.DataFrame:
     return table.drop(index=BASELINE)
 
 
-def occupancy_table(study: Study, variant: Variant) -> pd.DataFrame:
+def occupancy_table(variant: Variant) -> pd.DataFrame:
     """Required and available bits: a row for each accelerator, memory and layer that needs any."""
     import pandas as pd
 

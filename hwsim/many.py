@@ -11,7 +11,7 @@ import numpy as np
 from hwsim.accelerator import Accelerator, RowStationaryArray, SystolicArray
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 from hwsim.stats import NetworkStats
 from hwsim.systolic.many import LayerPoint, PointStats, groups, simulate_group
 

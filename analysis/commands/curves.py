@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
 
 from analysis.options import MODEL_HELP, add_json, add_measuring, add_sources, output_file, share
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
 
 from analysis.commands import pack
 from analysis.options import batch_size, natural, positive_int
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_arguments(parser: ArgumentParser) -> None:

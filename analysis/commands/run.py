@@ -29,8 +29,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--activation-bits", type=average_bits, default=8.0, metavar="BITS",
                         help="average bits of an activation (default 8)")  # fmt: skip
     parser.add_argument("--on", action="append", metavar="ACCEL",
-                        help="accelerator, preset or .toml; may be repeated (default: all "
-                        "presets of the mission, tpu_v1 and eyeriss_v1)")  # fmt: skip
+                        help="accelerator, preset or .toml; may be repeated (default "
+                        "tpu_v1 and eyeriss_v1)")  # fmt: skip
     parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
     parser.add_argument("--curves", metavar="FILE", help="use these curves instead of measuring")
     parser.add_argument(

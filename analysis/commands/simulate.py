@@ -37,7 +37,7 @@ def run(options: Namespace) -> None:
     from analysis.summary import columns
     from hwsim.accelerator import load_accelerator
     from hwsim.bits import BitWidths
-    from hwsim.simulate import simulate as run_simulation
+    from hwsim.simulator import simulate as run_simulation
 
     if options.plots is not None:
         from analysis.run import check_folder

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from analysis.explore import Explored
 from analysis.explore_plot import explore_figures
 from analysis.explore_summary import findings, summary_lines, to_records
 from analysis.explorer.page import explorer_page
-from analysis.manifest import build_manifest
+from analysis.manifest import MANIFEST, build_manifest, json_bytes
 from hwsim.graph import LayerGraph
 from hwsim.systolic.many import LayerPoint
 
@@ -34,19 +33,15 @@ def explore_files(
     manifest = build_manifest(command, options, inputs, files, seconds)
     made = {key: manifest[key] for key in ("made", "versions", "platform")}
     files[PAGE] = explorer_page(graph, explored, layers, command, made).encode()
-    files["manifest.json"] = _json(manifest)
+    files[MANIFEST] = json_bytes(manifest)
     return files
 
 
 def _own_files(explored: Explored) -> dict[str, bytes]:
     return {
         "table.csv": explored.table.to_csv(index=False).encode(),
-        "table.json": _json(to_records(explored.table)),
-        "summary.json": _json(findings(explored)),
+        "table.json": json_bytes(to_records(explored.table)),
+        "summary.json": json_bytes(findings(explored)),
         "summary.txt": ("\n".join(summary_lines(explored)) + "\n").encode(),
         **explore_figures(explored),
     }
-
-
-def _json(data: object) -> bytes:
-    return (json.dumps(data, indent=1) + "\n").encode()

@@ -21,7 +21,7 @@ from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
 from hwsim.files import write_atomically
 from hwsim.graph import LayerGraph
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 from hwsim.stats import NetworkStats
 
 FIGURES = "figures"  # folder beside the report

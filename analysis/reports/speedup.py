@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from analysis.manifest import MANIFEST
 from analysis.reports.measured_accuracy import Measured, measured
 from analysis.reports.speedup_bandwidth import (
     BandwidthPoint,
@@ -228,7 +229,7 @@ def read_folder(folder: Path) -> tuple[list[SpeedupRow], str, str]:
     Raises ValueError for anything else."""
     try:
         table = json.loads((folder / "speedup.json").read_text(encoding="utf-8"))
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         versions = ", ".join(f"{name} {v}" for name, v in manifest["versions"].items())
         seconds = manifest["seconds"]["simulations"]
         made = f"- {folder.name}: {manifest['made']}, {seconds:.0f} s; {versions}"

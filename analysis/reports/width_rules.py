@@ -21,7 +21,7 @@ from hwsim.accelerator import Accelerator, OperandWidth, SystolicArray, load_acc
 from hwsim.bits import BitWidths
 from hwsim.files import write_atomically
 from hwsim.graph import LayerGraph
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 
 REPORT = Path("reports/width_rules.md")
 NETWORKS = ("resnet50", "mobilenet_v2")

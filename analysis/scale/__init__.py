@@ -4,8 +4,8 @@
 done, `runner` hands it out and takes up again what was lost.
 """
 
-from analysis.scale.keys import code_version, key_of
+from analysis.scale.keys import PACKAGES, code_version, key_of
 from analysis.scale.ledger import Ledger
 from analysis.scale.runner import Runner, Task, opened
 
-__all__ = ["Ledger", "Runner", "Task", "code_version", "key_of", "opened"]
+__all__ = ["PACKAGES", "Ledger", "Runner", "Task", "code_version", "key_of", "opened"]

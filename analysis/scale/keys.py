@@ -8,6 +8,7 @@ from importlib import metadata
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+PACKAGES = ("hwsim", "quant", "analysis")  # all that a result may depend on
 KEY_BYTES = 16  # two of 10^8 results collide with a chance of 10^-23
 
 

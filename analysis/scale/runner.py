@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.scale.keys import code_version
+from analysis.scale.keys import PACKAGES, code_version
 from analysis.scale.ledger import Ledger
 from analysis.scale.pools import DaskPool, LocalPool, Pool
 
 TRIES = 3  # of a task whose workers are lost; the last of them with nothing else under way
 BATCH_SECONDS = 0.2  # of work in one message, at least; some 100 times what a message costs
 LOOK_SECONDS = 1.0  # between looks at whether a cluster is still there
-
-PACKAGES = ("hwsim", "quant", "analysis")  # whose sources must be the same on all workers
 
 
 @dataclass(frozen=True)

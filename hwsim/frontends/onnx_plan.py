@@ -104,7 +104,7 @@ class Planner:
     def run(self, handlers: Mapping[str, Handler]) -> Plan:
         for node in self.file.nodes:
             inputs = [self._value(node, name) if name else None for name in node.inputs]
-            if node.op not in handlers or _foldable(node, inputs):
+            if node.op not in handlers or _foldable(inputs):
                 if not all(value is None or value.array is not None for value in inputs):
                     raise self.unsupported(node)
                 self._fold(node, inputs)
@@ -338,7 +338,7 @@ def _known(name: str, array: np.ndarray) -> OnnxValue:
     return OnnxValue(name, array.shape, torch_dtype(array.dtype), array=array)
 
 
-def _foldable(node: OnnxNode, inputs: Sequence[OnnxValue | None]) -> bool:
+def _foldable(inputs: Sequence[OnnxValue | None]) -> bool:
     """Whether a node is computed now; weights are left to the network even if they are known."""
     given = [value for value in inputs if value is not None]
     return bool(given) and all(

@@ -33,7 +33,6 @@ class _Pe:
     filters: tuple[int, ...]
     channels: tuple[int, ...]
     kernel_row: int
-    ofmap_row: int
     ifmap_row: int
     filter_spad: dict[tuple[int, int, int], int] = field(default_factory=dict)
     arrived: deque[tuple[int, int, int]] = field(default_factory=deque)  # channel, column, value
@@ -81,7 +80,7 @@ class Pass:
                 for k, kernel_row in enumerate(self.kernel_rows):
                     for y in self.rows:
                         row = y * self.shape.stride[0] + kernel_row * self.shape.dilation[0]
-                        pe = _Pe(filters, channels, kernel_row, y, row - self.shape.padding[0])
+                        pe = _Pe(filters, channels, kernel_row, row - self.shape.padding[0])
                         self.pes[t, r, k, y] = pe
         self._place()
 

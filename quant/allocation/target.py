@@ -17,7 +17,7 @@ import numpy as np
 
 from hwsim.accelerator import Accelerator
 from hwsim.graph import LayerGraph
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 from hwsim.stats import NetworkStats
 from quant.allocation.allocate import solve, to_allocation, widths_of
 from quant.allocation.allocation import Allocation

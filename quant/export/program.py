@@ -32,8 +32,8 @@ class Dialect(Protocol):
         """The output tensor of a layer, rounded."""
 
 
-class QuantizedModule(nn.Module):
-    """A quantised network as a module: images (batch, channels, height, width) to logits."""
+class DialectModule(nn.Module):
+    """A quantised network in a dialect: images (batch, channels, height, width) to logits."""
 
     def __init__(self, quantized: QuantizedNetwork, dialect: Dialect) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def export_program(
     network.plan(batch)  # traced now: tracing inside tracing fails
     example = torch.zeros(2 if batch is None else batch, *network.input_shape)
     free = None if batch else ({0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)},)
-    module = QuantizedModule(quantized, dialect).eval()
+    module = DialectModule(quantized, dialect).eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates its own internals
         program = torch.export.export(module, (example,), dynamic_shapes=free, strict=False)

@@ -93,7 +93,8 @@ def test_curves_allocate_simulate_and_evaluate_share_their_files(capsys, tmp_pat
 def test_an_infeasible_budget_says_what_can_be_reached(capsys, tmp_path):
     code, _, err = run(capsys, "allocate", "digits", "--joint-bits", "1 kbit")
     assert code == 2
-    assert re.search(r"50,912 too many; 51,912 to [0-9,]+ bits", err)
+    # no weight, the narrowest activations, and 52 bits of metadata for each of 226 channels
+    assert re.search(r"62,664 too many; 63,664 to [0-9,]+ bits", err)
     assert "can be reached" in err
 
 

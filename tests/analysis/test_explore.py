@@ -28,7 +28,7 @@ from analysis.sources import load_graph
 from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 
 TPU, EYERISS = load_accelerator("tpu_v1"), load_accelerator("eyeriss_v1")
 

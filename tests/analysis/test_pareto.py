@@ -15,7 +15,7 @@ from analysis.sources import load_graph
 from analysis.study import least_widths
 from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 from quant.curves import RDCurves
 
 

@@ -23,7 +23,7 @@ from analysis.sources import load_graph
 from analysis.table_page import PageFigure, table_page
 from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 
 
 def test_names_cannot_end_the_data_and_come_back_whole():

@@ -9,7 +9,7 @@ from analysis.roofline import NETWORK, channel_bits, roofline_figure, roofline_t
 from analysis.sources import load_graph
 from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 
 CHIPS = ("tpu_v1", "eyeriss_v1", "scalesim_google", "scalesim_eyeriss")
 

@@ -23,7 +23,7 @@ from analysis.speedup import speedup_table, time_shares
 from analysis.speedup_widths import Request, native_widths, predicted_distortion
 from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 from quant.allocation.allocate import allocate
 from quant.allocation.budget import Budget
 from quant.compact import load_shipped

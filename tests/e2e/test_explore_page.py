@@ -21,7 +21,7 @@ from analysis.scale import Ledger, Runner
 from analysis.sources import load_graph
 from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 from hwsim.stats import NetworkStats
 
 Ranges = tuple[str, ...]

@@ -12,7 +12,7 @@ from analysis.fuzz.allocation import network_curves
 from hwsim.accelerator import load_accelerator
 from hwsim.frontends.models import from_module, from_name
 from hwsim.graph import LayerGraph
-from hwsim.simulate import simulate
+from hwsim.simulator import simulate
 from quant.allocation.allocate import allocate
 from quant.allocation.budget import Budget, InfeasibleBudget
 from quant.allocation.target import InfeasibleTarget, Target, Targeted, allocate_within
