@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import inf
 from typing import Any
 
 from hwsim.bits import MAX_FILE_BYTES, BitWidths
@@ -103,7 +103,7 @@ class Allocation:
                 if not isinstance(value, str):
                     raise ValueError(f"{where}: {name} must be a text, got {value!r}")
             elif name not in ("bits", "constraints") and not (
-                isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+                isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < inf
             ):
                 raise ValueError(f"{where}: {name} must be a finite number, got {value!r}")
         return allocation

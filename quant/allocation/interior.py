@@ -16,6 +16,7 @@ import numpy as np
 
 _ITERATIONS = 100
 _GAP = 1e-13  # relative; what double precision allows
+_STALLED = 5  # iterations without a smaller gap: numbers have run out
 _BACK = 0.9995  # stop this share short of the boundary
 
 
@@ -76,7 +77,7 @@ def interior_multipliers(
     a = rate / rate_unit
     lp = _Programme(a, gain / gain_unit * a, limits / rate_unit, group, rows)
     p = _start(lp)
-    best, least = p.y, np.inf
+    best, least, stalled = p.y, np.inf, 0
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         for _ in range(_ITERATIONS):
             # the start is dual feasible and every step stays so
@@ -84,9 +85,10 @@ def interior_multipliers(
             error = (p.gap + float(np.abs(residual) @ p.y)) / float(lp.c @ p.x)
             if not np.isfinite(error):
                 break
+            stalled = 0 if error < least else stalled + 1
             if error < least:
                 best, least = p.y, error
-            if error < _GAP:
+            if error < _GAP or stalled == _STALLED:
                 break
             p = _iterate(lp, p, residual)
     return np.maximum(best, 0) * gain_unit
