@@ -41,13 +41,15 @@ reports: $(STAMP)
 	$(BIN)/python -m analysis.reports.torchvision_models
 	$(BIN)/python -m analysis.reports.width_rules
 	$(BIN)/python -m analysis.reports.curves_validation
+	$(BIN)/python -m analysis.reports.memory_and_energy
+	$(BIN)/python -m analysis.reports.picture
 	$(BIN)/python -m analysis.reports.rtl --cases 25
 	$(BIN)/chipfit speedup resnet18 resnet34 resnet50 mobilenet_v2 --on tpu_v1 scalesim_google scalesim_eyeriss \
 		--batch 1 4 16 --bits 4 2 --average 4 3 2 --fit --latency-share 90% 70% --workers 2 -o runs/speedup_systolic
 	$(BIN)/chipfit speedup resnet18 resnet34 resnet50 mobilenet_v2 --on eyeriss_v1 --batch 1 \
 		--bits 4 2 --average 4 3 2 --fit --latency-share 90% --baseline W8A8 native --workers 2 -o runs/speedup_eyeriss
 	$(BIN)/chipfit speedup resnet18 resnet34 resnet50 mobilenet_v2 --on eyeriss_v1 \
-		--batch 4 16 --bits 4 2 --average 4 --baseline W8A8 native --workers 3 -o runs/speedup_batches
+		--batch 4 16 --bits 4 2 --average 4 3 2 --fit --baseline W8A8 native --workers 2 -o runs/speedup_batches
 	$(BIN)/python -m analysis.reports.speedup runs/speedup_systolic runs/speedup_eyeriss runs/speedup_batches
 
 # torch is pinned in constraints.txt: unpinned, pip resolves the CUDA build of several gigabytes
