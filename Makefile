@@ -41,7 +41,6 @@ reports: $(STAMP)
 	$(BIN)/python -m analysis.reports.torchvision_models
 	$(BIN)/python -m analysis.reports.width_rules
 	$(BIN)/python -m analysis.reports.curves_validation
-	$(BIN)/python -m analysis.reports.memory_and_energy
 	$(BIN)/python -m analysis.reports.picture
 	$(BIN)/python -m analysis.reports.rtl --cases 25
 	$(BIN)/chipfit speedup resnet18 resnet34 resnet50 mobilenet_v2 --on tpu_v1 scalesim_google scalesim_eyeriss \
