@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.budgets import average_budget, input_widths
 from analysis.design_space import Axis, Design, Value, onchip_bits, unlimited, with_values
 from analysis.scale import Ledger, Runner, Task, code_version, key_of
-from analysis.study import input_widths, width_range
 from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
 from hwsim.many import alike, many_stats, simulate_alike
 from hwsim.systolic.many import PointStats
 from quant.allocation.allocate import allocate
-from quant.allocation.budget import Budget, Kind
+from quant.allocation.budget import Kind
 from quant.allocation.fit import fit_caps
 from quant.curves import RDCurves
 
@@ -104,19 +104,11 @@ def allocator(
     batch: int,
 ) -> Callable[[Accelerator | None], Allocation]:
     """Allocations at an average width: within the caps of a chip, or, for None, of no chip."""
-    has_activations = bool(curves.activations)
     fixed = input_widths(graph)
 
     def choose(accelerator: Accelerator | None) -> Allocation:
         caps = () if accelerator is None else fit_caps(graph, accelerator, batch, fixed, least).caps
-        budget = Budget(
-            weight_bits=weight_bits,
-            activation_bits=activation_bits if has_activations else None,
-            caps=caps,
-            fixed=fixed if has_activations else {},
-            weight_widths=width_range(least["weights"]),
-            activation_widths=width_range(least["activations"]),
-        )
+        budget = average_budget(curves, graph, weight_bits, activation_bits, least, caps)
         return allocate(curves, budget)
 
     return choose

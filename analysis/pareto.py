@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.study import input_widths, width_range
+from analysis.budgets import average_budget
 from hwsim.accelerator import Accelerator
 from hwsim.bits import BitWidths
 from hwsim.graph import LayerGraph
@@ -20,7 +20,7 @@ from hwsim.memory import network_weight_bits
 from hwsim.simulator import simulate
 from quant.allocation.allocate import allocate, equal_widths
 from quant.allocation.allocation import Allocation
-from quant.allocation.budget import Budget, InfeasibleBudget, Kind
+from quant.allocation.budget import InfeasibleBudget, Kind
 from quant.curves import RDCurves
 from quant.granularity import CHANNEL, LAYER, unit_name
 
@@ -56,17 +56,9 @@ def choose_points(
     Equal widths are whole, so they stand only at whole averages. Raises ValueError if no width can
     be kept by any method.
     """
-    has_activations = bool(curves.activations)
-    fixed = input_widths(graph) if has_activations else {}
     points = []
     for bits, narrowest in least.items():
-        budget = Budget(
-            weight_bits=bits,
-            activation_bits=activation_bits if has_activations else None,
-            fixed=fixed,
-            weight_widths=width_range(narrowest["weights"]),
-            activation_widths=width_range(narrowest["activations"]),
-        )
+        budget = average_budget(curves, graph, bits, activation_bits, narrowest)
         for unit in sorted({CHANNEL, group, LAYER}):
             try:
                 found = allocate(curves, budget, unit)
@@ -74,7 +66,7 @@ def choose_points(
             except InfeasibleBudget:
                 continue
         if float(bits).is_integer() and bits >= 1:
-            tensors = max(1, int(activation_bits)) if has_activations else None
+            tensors = max(1, int(activation_bits)) if curves.activations else None
             points.append(Point("equal widths", bits, equal_widths(curves, int(bits), tensors)))
     if not points:
         raise ValueError(

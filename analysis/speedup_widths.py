@@ -124,9 +124,8 @@ def allocated(
 ) -> Iterator[Widths]:
     """The averages that were asked for: free ones, and with `fit` those that keep the layers'
     operands in the memories that are to hold them, where the accelerator has such memories."""
-    from analysis.study import input_widths, least_widths, width_range
+    from analysis.budgets import average_budget, input_widths, least_widths
     from quant.allocation.allocate import allocate
-    from quant.allocation.budget import Budget
     from quant.allocation.fit import fit_caps
 
     fixed = input_widths(graph)
@@ -135,14 +134,7 @@ def allocated(
         least = least_widths(average, request.activation_bits)
         caps = fit_caps(graph, accelerator, batch, fixed, least).caps if request.fit else ()
         for kept in ((), caps) if caps else ((),):
-            budget = Budget(
-                weight_bits=average,
-                activation_bits=request.activation_bits if curves.activations else None,
-                fixed=fixed if curves.activations else {},
-                caps=kept,
-                weight_widths=width_range(least["weights"]),
-                activation_widths=width_range(least["activations"]),
-            )
+            budget = average_budget(curves, graph, average, request.activation_bits, least, kept)
             label = f"average {average:g}" + (", fits" if kept else "")
             bits = allocate(curves, budget).bits
             bits.check(graph)
@@ -164,20 +156,13 @@ def within_time(
     No narrower than 2 bits a weight and 4 an activation (`quant.allocation.fit.LEAST`): dropping
     channels would meet any target, and no image would be told from another.
     """
-    from analysis.study import input_widths, width_range
+    from analysis.budgets import average_budget
     from quant.allocation.allocate import allocate
     from quant.allocation.budget import Budget
     from quant.allocation.fit import LEAST
     from quant.allocation.target import InfeasibleTarget, Target, allocate_within
 
-    has_activations = bool(curves.activations)
-    budget = Budget(
-        weight_bits=8.0,
-        activation_bits=request.activation_bits if has_activations else None,
-        fixed=input_widths(graph) if has_activations else {},
-        weight_widths=width_range(LEAST["weights"]),
-        activation_widths=width_range(LEAST["activations"]),
-    )
+    budget = average_budget(curves, graph, 8.0, request.activation_bits, LEAST)
     for share in request.time_shares:
         target = Target("latency", share * seconds)
         asked = f"{100 * share:g} % of the time of {baseline}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from analysis.options import (
@@ -53,12 +54,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> None:
+    from analysis.budgets import average_budget, input_widths
     from analysis.commands.common import emit, least_widths_of, load_curves
     from analysis.sources import graph_of
-    from analysis.study import input_widths, width_range
     from hwsim.accelerator import load_accelerator
     from quant.allocation.allocate import allocate
-    from quant.allocation.budget import Budget
     from quant.allocation.fit import Fit, fit_caps
     from quant.allocation.target import UNITS, Met, allocate_within
     from quant.granularity import CHANNEL, LAYER
@@ -74,21 +74,15 @@ def run(options: Namespace) -> None:
     graph = graph_of(found, options.model)
     fixed = input_widths(graph)
     least = least_widths_of(options, options.bits)
-    has_activations = bool(found.activations)
     fit = Fit((), ())
     if accelerator is not None:
         fit = fit_caps(graph, accelerator, options.batch, fixed, least)
     sized = options.size is not None or options.joint_bits is not None
     metadata = (accelerator or load_accelerator("tpu_v1")).metadata.bits if sized else 0
-    budget = Budget(
-        weight_bits=options.bits,
-        activation_bits=options.activation_bits if has_activations else None,
+    budget = replace(
+        average_budget(found, graph, options.bits, options.activation_bits, least, fit.caps),
         weight_total_bits=options.size,
         total_bits=options.joint_bits,
-        caps=fit.caps,
-        fixed=fixed if has_activations else {},
-        weight_widths=width_range(least["weights"]),
-        activation_widths=width_range(least["activations"]),
         metadata_bits=metadata,
     )
     group = LAYER if options.per_layer else options.group or CHANNEL

@@ -103,7 +103,7 @@ def load_curves(name: str) -> RDCurves:
 
 def least_widths_of(options: Namespace, weight_bits: float | None) -> dict[Kind, int]:
     """The narrowest widths to use: as asked, else as the budget suggests."""
-    from analysis.study import least_widths
+    from analysis.budgets import least_widths
 
     least = least_widths(weight_bits, options.activation_bits)
     if options.min_bits is not None:

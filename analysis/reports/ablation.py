@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.budgets import average_budget, least_widths
 from analysis.manifest import versions
 from analysis.measuring import Choosing, find_recipe, find_rounder
 from analysis.sources import load_image_sets, load_network
-from analysis.study import input_widths, least_widths, width_range
 from hwsim.files import write_atomically
 from quant.allocation.allocate import allocate, equal_widths, per_layer
 from quant.allocation.allocation import Allocation
-from quant.allocation.budget import Budget
 from quant.curves import RDCurves
 
 if TYPE_CHECKING:
@@ -90,13 +89,9 @@ def widths_of(part: Part, curves: RDCurves, graph: LayerGraph, bits: float) -> A
     if part.widths == "equal":
         return equal_widths(curves, int(bits), int(part.activation_bits))
     least = least_widths(bits, part.activation_bits)
-    budget = Budget(
-        weight_bits=bits,
-        activation_bits=part.activation_bits,
-        fixed=input_widths(graph),
-        weight_widths=part.choices or width_range(least["weights"]),
-        activation_widths=width_range(least["activations"]),
-    )
+    budget = average_budget(curves, graph, bits, part.activation_bits, least)
+    if part.choices is not None:
+        budget = replace(budget, weight_widths=part.choices)
     return (per_layer if part.widths == "per layer" else allocate)(curves, budget)
 
 

@@ -16,13 +16,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from analysis.budgets import average_budget, least_widths
 from analysis.manifest import versions
 from analysis.measuring import find_rounder, measure_curves
 from analysis.sources import load_image_sets, load_network
-from analysis.study import input_widths, least_widths, rounding_of, width_range
+from analysis.study import rounding_of
 from hwsim.files import write_atomically
 from quant.allocation.allocate import allocate
-from quant.allocation.budget import Budget
 from quant.curves import RDCurves
 
 CALIBRATION, FITTING, PROBES = 96, 400, 2
@@ -123,13 +123,7 @@ def rows(
     stages.end("running the float network")
     for weight_bits, activation_bits in points:
         least = least_widths(weight_bits, activation_bits)
-        budget = Budget(
-            weight_bits=weight_bits,
-            activation_bits=activation_bits,
-            fixed=input_widths(network.graph),
-            weight_widths=width_range(least["weights"]),
-            activation_widths=width_range(least["activations"]),
-        )
+        budget = average_budget(curves, network.graph, weight_bits, activation_bits, least)
         label = f"W{weight_bits}A{activation_bits}"
         allocation = allocate(curves, budget)
         stages.end(f"{label}: allocation")

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from analysis.budgets import input_widths
 from analysis.manifest import versions
 from analysis.sources import EMBEDDED, ImageSets, load_image_sets, load_network
-from analysis.study import input_widths
 from hwsim.bits import BitWidths
 from hwsim.files import write_atomically
 from hwsim.graph import LayerGraph

@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.budgets import least_widths
 from analysis.cli import main
 from analysis.options import bits_range
 from analysis.pareto import choose_points, pareto_table
 from analysis.sources import load_graph
-from analysis.study import least_widths
 from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
 from hwsim.simulator import simulate

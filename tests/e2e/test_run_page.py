@@ -11,10 +11,11 @@ import pytest
 from looks import PHONE, contrasts, overflow, paper
 
 from analysis import plots
+from analysis.budgets import least_widths
 from analysis.figures import StudyFigure
 from analysis.report import write_report
 from analysis.sources import load_image_sets, load_network
-from analysis.study import Request, Study, least_widths, run_study
+from analysis.study import Request, Study, run_study
 from analysis.tables import speedup_table, summary_table
 from hwsim.accelerator import load_accelerator
 
