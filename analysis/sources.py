@@ -13,8 +13,6 @@ from hwsim.graph import LayerGraph
 from hwsim.names import did_you_mean, shown
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from quant.curves import RDCurves
     from quant.images import LabelledImages
     from quant.network import Network
@@ -57,6 +55,14 @@ def load_graph(model: str, image_size: int | None = None) -> LayerGraph:
     return models.from_spec(model, image_size)
 
 
+def _is_known(model: str) -> bool:
+    if model in BUILT_IN:
+        return True
+    from hwsim.frontends import models
+
+    return model in models.model_names()
+
+
 def is_program(model: str) -> bool:
     """Whether to load MODEL is to run what it names: a function, or a saved program."""
     return ":" in model or model.endswith(".pt2")
@@ -65,14 +71,18 @@ def is_program(model: str) -> bool:
 def graph_of(curves: RDCurves, model: str | None, image_size: int | None = None) -> LayerGraph:
     """The layer graph that MODEL names; by default that of the curves' own network.
 
-    Raises ValueError where that is no name of a network: a file of numbers, perhaps from somebody
-    else, is not to say which code runs or which file is read.
+    Raises ValueError where that is no name of a known network: a file of numbers, perhaps from
+    somebody else, is not to say which code runs or which file is read.
     """
-    if model is None and (":" in curves.network or curves.network.endswith(FILES)):
+    if model is not None:
+        return load_graph(model, image_size)
+    own = ":" in curves.network or curves.network.endswith(FILES)
+    if own or not _is_known(curves.network):
         raise ValueError(
-            f"curves of {shown(curves.network)}: that is no network's name; give --model"
+            f"curves of {shown(curves.network)}: no network has that name; give --model what "
+            f"the curves were measured on, a file or package.module:function"
         )
-    return load_graph(curves.network if model is None else model, image_size)
+    return load_graph(curves.network, image_size)
 
 
 def load_network(model: str, weights: str | None, image_size: int | None = None) -> Network:
@@ -99,7 +109,8 @@ def load_network(model: str, weights: str | None, image_size: int | None = None)
             f"name with --weights, an ONNX file or package.module:function"
         )
     if ":" in model:
-        module, shape, name = _own_module(model, image_size)
+        module, full = models.module_and_shape(model, models.call_spec(model), image_size)
+        shape, name = full[1:], models.spec_name(model)
     else:
         if model not in models.model_names():
             load_graph(model)  # says what there is
@@ -130,23 +141,6 @@ def _onnx_network(path: str, weights: str | None, image_size: int | None) -> Net
 def _check_size(model: str, image_size: int | None) -> None:
     if image_size is not None and (model in BUILT_IN or model.endswith((".pt2", ".csv"))):
         raise ValueError(f"model {model!r} reads images of one size; leave out --image-size")
-
-
-def _own_module(spec: str, image_size: int | None) -> tuple[nn.Module, tuple[int, ...], str]:
-    from torch import nn
-
-    from hwsim.frontends.models import DEFAULT_IMAGE_SIZE, call_spec
-
-    made = call_spec(spec)
-    shape: tuple[int, ...] = (1, 3, *(image_size or DEFAULT_IMAGE_SIZE,) * 2)
-    if isinstance(made, tuple) and len(made) == 2:
-        made, shape = made[0], tuple(made[1])
-    if not isinstance(made, nn.Module):
-        raise ValueError(
-            f"model {spec!r}: expected a torch module, or a pair of a module and its input shape, "
-            f"got {type(made).__name__}"
-        )
-    return made, shape[1:], spec.split(":")[1]
 
 
 @dataclass(frozen=True)

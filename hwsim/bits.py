@@ -109,6 +109,11 @@ class BitWidths:
             if isinstance(widths, Mapping):
                 known = [layer.name for layer in layers]
                 for name in widths:
+                    if name not in known and any(layer.name == name for layer in graph):
+                        raise ValueError(
+                            f"bit widths: {kind} given for layer {name!r}, which has none; leave "
+                            f"it out: `chipfit models` lists the weights of each layer"
+                        )
                     if name not in known:
                         raise ValueError(
                             f"bit widths: {kind} given for {name!r}, which network "

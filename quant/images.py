@@ -141,7 +141,7 @@ def read_labels(path: Path) -> list[dict[str, str]]:
     """Rows of a labels.csv, by column. Raises ValueError, naming it, for what is no CSV file."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            return list(csv.DictReader(file, restval=""))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot read as CSV in UTF-8: {error}") from None
 
@@ -162,9 +162,9 @@ def _listed(folder: Path, split: str | None) -> tuple[list[Path], list[int]]:
         rows = [row for row in rows if row["split"] == split]
     labels = []
     for number, row in enumerate(rows, start=2):
-        if not re.fullmatch("[0-9]{1,9}", row["class"] or ""):
+        if not re.fullmatch("[0-9]{1,9}", row["class"]):
             raise ValueError(
-                f"{path}: line {number}: class {str(row['class'])[:40]!r} is not a whole number "
+                f"{path}: line {number}: class {row['class'][:40]!r} is not a whole number "
                 f"below {MAX_CLASSES}"
             )
         labels.append(int(row["class"]))
@@ -267,10 +267,11 @@ def load_images(
     """A folder (`from_folder`) or a .npz file (`from_npz`), whichever `path` is."""
     if Path(path).suffix == ".npz":
         images = from_npz(path)
-        if images.tensor(0, 1).shape[2:] != crop:
+        size = tuple(images.tensor(0, 1).shape[2:])
+        if size != crop:
             raise ValueError(
-                f"{path}: images are {tuple(images.tensor(0, 1).shape[2:])} pixels, "
-                f"the network reads {crop}"
+                f"{path}: images are {size} pixels, the network reads {crop}; give the network "
+                f"for their size (--image-size), or resized images"
             )
         if classes is not None and images.labels.max() >= classes:
             raise ValueError(

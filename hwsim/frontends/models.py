@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -20,6 +21,8 @@ from hwsim.frontends.torch_export import capture, first_line, read_program
 from hwsim.frontends.torchvision_shim import import_torchvision
 from hwsim.graph import LayerGraph
 from hwsim.names import did_you_mean
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_IMAGE_SIZE = 224  # for a module that does not say: what most classifiers are trained on
 
@@ -99,9 +102,8 @@ def from_spec(spec: str, image_size: int | None = None) -> LayerGraph:
     """The layers of a torchvision classifier, of a file, or of what a function returns.
 
     spec: 'resnet18', a path ending in .pt2 (torch.export.save), in .onnx, or in .csv (a SCALE-Sim
-    topology), or 'package.module:function'. The
-    function takes no arguments and returns a LayerGraph, a module (which then reads one
-    3-channel image of `image_size`, by default 224), or a pair of a module and its input shape.
+    topology), or 'package.module:function'. The function takes no arguments and returns a
+    LayerGraph, a module, or a pair of a module and its input shape: see `module_and_shape`.
     Raises ValueError for anything else.
     """
     if spec.endswith(".pt2"):
@@ -117,17 +119,43 @@ def from_spec(spec: str, image_size: int | None = None) -> LayerGraph:
     if ":" not in spec:
         return from_name(spec, image_size)
     made = call_spec(spec)
-    name = spec.split(":")[1]
     if isinstance(made, LayerGraph):
         return made
+    return from_module(*module_and_shape(spec, made, image_size), spec_name(spec))
+
+
+def spec_name(spec: str) -> str:
+    """'package.module:function' as a name: 'module.function', which may also name a folder."""
+    module, _, function = spec.partition(":")
+    return f"{module.rpartition('.')[2]}.{function}"
+
+
+def module_and_shape(
+    spec: str, made: object, image_size: int | None = None
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """The module and the input shape (1, ...) in what the function `spec` returned.
+
+    A module alone reads one 3-channel image of `image_size`; where that is not given either, 224 is
+    taken, and logged as a warning. Raises ValueError for anything but a module or a pair of it and
+    its shape, and for a shape and an image size at once.
+    """
     if isinstance(made, nn.Module):
+        if image_size is None:
+            logger.warning(
+                "model %r does not say what it reads: images of 3 x %d x %d are assumed; "
+                "give --image-size, or return (module, (1, channels, height, width))",
+                *(spec, DEFAULT_IMAGE_SIZE, DEFAULT_IMAGE_SIZE),
+            )
         size = image_size or DEFAULT_IMAGE_SIZE
-        return from_module(made, (1, 3, size, size), name)
+        return made, (1, 3, size, size)
     if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
-        return from_module(made[0], made[1], name)
+        shape = tuple(made[1])
+        if image_size is not None and shape[2:] != (image_size, image_size):
+            raise ValueError(f"model {spec!r} says that it reads {shape}; leave out --image-size")
+        return made[0], shape
     raise ValueError(
-        f"model {spec!r}: expected a LayerGraph, a torch module, or a pair of a module and its "
-        f"input shape, got {type(made).__name__}"
+        f"model {spec!r}: expected a torch module, or a pair of a module and its input shape, "
+        f"got {type(made).__name__}"
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from onnx_files import distinct, export
 
 from analysis.cli import main
-from analysis.sources import load_graph, load_network
+from analysis.sources import graph_of, load_graph, load_network
 from hwsim.frontends.models import module_from_name
 
 SHAPE = (1, 3, 64, 64)
@@ -122,3 +124,13 @@ def test_weights_that_are_not_there_are_asked_for(tiny: Path) -> None:
     assert load_graph("apart.onnx").params == 64 * 75 + 64
     with pytest.raises(ValueError, match="are not there; put the data file"):
         load_network("apart.onnx", None)
+
+
+def test_curves_of_a_network_of_ones_own_ask_for_it(tiny: Path) -> None:
+    network = load_network("sources_tiny:tiny", None)
+    curves: Any = SimpleNamespace(network=network.name)
+    embedded: Any = SimpleNamespace(network="digits")
+    assert graph_of(curves, "sources_tiny:tiny").layers == network.graph.layers
+    with pytest.raises(ValueError, match=r"'sources_tiny\.tiny': no network has .*give --model"):
+        graph_of(curves, None)
+    assert graph_of(embedded, None).name == "digits"

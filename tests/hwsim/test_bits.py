@@ -35,6 +35,7 @@ def test_totals_weigh_each_channel_by_its_weights():
         ({"a": [1, 2, 3, 4]}, 8, "no weights given for layer 'b'"),
         ({"a": [1, 2], "b": 1}, 8, "weights of layer 'a' must have 4 entries"),
         ({"a": 1, "b": 1, "bb": 1}, 8, "'bb', which network 'residual' does not have; did you"),
+        ({"a": 1, "b": 1, "sum": 1}, 8, "given for layer 'sum', which has none; leave it out"),
         (4, {"image": 8}, "no activations given for layer 'a'"),
     ],
 )

@@ -17,6 +17,7 @@ from hwsim.frontends.models import (
     from_name,
     from_spec,
     image_size_of,
+    module_and_shape,
     module_from_name,
 )
 from hwsim.frontends.torch_export import capture, export, read_program
@@ -534,7 +535,7 @@ def test_a_function_of_the_users_own_is_a_model() -> None:
         from_spec("torchvision.models:resnet81")
     with pytest.raises(ValueError, match="cannot import 'nowhere'"):
         from_spec("nowhere:net")
-    with pytest.raises(ValueError, match="expected a LayerGraph, a torch module, or a pair"):
+    with pytest.raises(ValueError, match="expected a torch module, or a pair"):
         from_spec("builtins:dict")
 
 
@@ -544,7 +545,18 @@ def test_a_pair_of_module_and_shape_is_a_model(
     code = "from torch import nn\ndef net():\n    return nn.Linear(4, 2), (1, 4)\n"
     (tmp_path / "own_models.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    assert from_spec("own_models:net").macs == 8
+    graph = from_spec("own_models:net")
+    assert (graph.name, graph.macs) == ("own_models.net", 8)
+
+
+def test_an_input_shape_that_nobody_gave_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert module_and_shape("a:b", nn.Identity(), 32)[1] == (1, 3, 32, 32)
+    assert module_and_shape("a:b", (nn.Identity(), [1, 1, 8, 8]), 8)[1] == (1, 1, 8, 8)
+    assert not caplog.messages
+    assert module_and_shape("a:b", nn.Identity())[1] == (1, 3, 224, 224)
+    assert "'a:b' does not say what it reads: images of 3 x 224 x 224" in caplog.messages[0]
+    with pytest.raises(ValueError, match=r"it reads \(1, 1, 8, 8\); leave out --image-size"):
+        module_and_shape("a:b", (nn.Identity(), (1, 1, 8, 8)), 224)
 
 
 def test_a_saved_program_is_a_model(tmp_path: Path) -> None:
