@@ -28,16 +28,13 @@ from pathlib import Path
 from benchmarks.result import Ratio, Result, times
 from hwsim import BitWidths, load_accelerator, simulate
 from hwsim.accelerator import Accelerator, Dataflow, SystolicArray
+from hwsim.exports.scalesim import FLOWS, scalesim_config
 from hwsim.frontends.models import from_name
 from hwsim.frontends.topology_csv import CONV_HEADER, read_topology, write_topology
 from hwsim.stats import LayerStats
 
 RECORDED = Path(__file__).parents[1] / "reports" / "scalesim.md"  # made by main
-FLOWS: dict[str, Dataflow] = {
-    "ws": "weight_stationary",
-    "os": "output_stationary",
-    "is": "input_stationary",
-}
+DATAFLOWS: dict[str, Dataflow] = {flow: dataflow for dataflow, flow in FLOWS.items()}
 
 # Partly filled folds in both directions, a stride, one pixel, more filters than columns.
 SMALL = """first,18,18,3,3,3,20,1,
@@ -45,37 +42,6 @@ strided,17,17,3,3,20,24,2,
 pointwise,8,8,1,1,24,50,1,
 wide,8,6,5,3,7,9,1,
 last,1,1,1,1,50,33,1,
-"""
-
-CONFIG = """[general]
-run_name = run
-[architecture_presets]
-ArrayHeight : {rows}
-ArrayWidth : {cols}
-IfmapSramSzkB : 6144
-FilterSramSzkB : 6144
-OfmapSramSzkB : 2048
-IfmapOffset : 0
-FilterOffset : 10000000
-OfmapOffset : 20000000
-Bandwidth : 10
-Dataflow : {flow}
-ReadRequestBuffer : 64
-WriteRequestBuffer : 64
-[layout]
-IfmapCustomLayout : False
-IfmapSRAMBankBandwidth : 10
-IfmapSRAMBankNum : 10
-IfmapSRAMBankPort : 2
-FilterCustomLayout : False
-FilterSRAMBankBandwidth : 10
-FilterSRAMBankNum : 10
-FilterSRAMBankPort : 2
-[sparsity]
-SparsitySupport : false
-[run_presets]
-InterfaceBandwidth : CALC
-UseRamulatorTrace : False
 """
 
 # Run by the other Python: the simulation alone is timed, not its imports.
@@ -111,7 +77,7 @@ class Case:
     topology: Path
     rows: int
     cols: int
-    flow: str  # of FLOWS
+    flow: str  # of DATAFLOWS
 
 
 @dataclass(frozen=True)
@@ -149,7 +115,7 @@ def machine(case: Case) -> Accelerator:
     """The google preset with the case's array and dataflow."""
     preset = load_accelerator("scalesim_google")
     assert isinstance(preset.array, SystolicArray)
-    array = replace(preset.array, rows=case.rows, cols=case.cols, dataflow=FLOWS[case.flow])
+    array = replace(preset.array, rows=case.rows, cols=case.cols, dataflow=DATAFLOWS[case.flow])
     return replace(preset, array=array)
 
 
@@ -171,8 +137,9 @@ def run_ours(case: Case) -> tuple[list[LayerStats], list[int], float]:
 
 def run_theirs(case: Case, python: str) -> tuple[list[Counts], dict[str, object]]:
     with tempfile.TemporaryDirectory() as folder:
+        accelerator = machine(case)
         config = Path(folder) / "run.cfg"
-        config.write_text(CONFIG.format(rows=case.rows, cols=case.cols, flow=case.flow))
+        config.write_text(scalesim_config(accelerator))
         done = subprocess.run(
             [python, "-c", DRIVER, str(config), str(case.topology), folder],
             capture_output=True, text=True, check=False,
@@ -180,8 +147,9 @@ def run_theirs(case: Case, python: str) -> tuple[list[Counts], dict[str, object]
         if done.returncode:
             raise SystemExit(f"scalesim failed on {case.title}: {done.stderr.strip()[-500:]}")
         timing = json.loads((Path(folder) / "timing.json").read_text())
-        compute = _rows(Path(folder) / "run" / "COMPUTE_REPORT.csv")
-        access = _rows(Path(folder) / "run" / "DETAILED_ACCESS_REPORT.csv")
+        reports = Path(folder) / accelerator.name
+        compute = _rows(reports / "COMPUTE_REPORT.csv")
+        access = _rows(reports / "DETAILED_ACCESS_REPORT.csv")
     counts = [
         Counts(
             cycles=_int(c["Total Cycles"]),
@@ -282,7 +250,7 @@ def cases(folder: Path, quick: bool) -> list[Case]:
     found = [
         Case("small layers", small, rows, cols, flow)
         for rows, cols in ((8, 6), (16, 16))
-        for flow in FLOWS
+        for flow in DATAFLOWS
     ]
     alexnet = folder / "conv1.csv"
     alexnet.write_text(f"{CONV_HEADER}\nCONV1,227,227,11,11,3,96,4,\n")

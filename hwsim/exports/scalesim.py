@@ -11,12 +11,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hwsim.accelerator import Accelerator, SystolicArray
+from hwsim.accelerator import Accelerator, Dataflow, SystolicArray
 from hwsim.files import write_atomically
 from hwsim.frontends.topology_csv import write_topology
 from hwsim.graph import LayerGraph
 
-FLOWS = {"weight_stationary": "ws", "output_stationary": "os", "input_stationary": "is"}
+FLOWS: dict[Dataflow, str] = {
+    "weight_stationary": "ws",
+    "output_stationary": "os",
+    "input_stationary": "is",
+}
 
 _CONFIG = """[general]
 run_name = {name}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analysis.cli import main
-from analysis.collect import collect
+from analysis.reports.real_networks import collect
 
 
 def test_a_row_for_every_variant_and_an_error_for_what_is_no_run(tmp_path):

@@ -1,6 +1,6 @@
 """One table from several runs.
 
-    python -m analysis.collect RUN_FOLDER... -o reports/real_networks.md
+    python -m analysis.reports.real_networks RUN_FOLDER... -o reports/real_networks.md
 
 Every number comes from the runs' summary.csv and manifest.json.
 """
@@ -23,9 +23,9 @@ def collect(folders: Sequence[Path]) -> str:
     """
     sections = [
         "# Trained networks, from curves to cycles\n",
-        "Made by `python -m analysis.collect` from the folders of `chipfit run`. Speedups are over "
-        "W8A8 on the same accelerator and batch. Distortion is the squared error of the logits, "
-        "summed over classes: predicted on the calibration images, measured on the evaluation "
+        "Made by `python -m analysis.reports.real_networks` from the folders of `chipfit run`. "
+        "Speedups are over W8A8 on the same accelerator and batch. Distortion is the squared "
+        "error of the logits, summed over classes: predicted on the calibration images, measured on the evaluation "
         "images. Agree: images that keep the float network's class.\n",
     ]
     for folder in folders:
