@@ -33,11 +33,12 @@ def summary_lines(explored: Explored) -> list[str]:
     from analysis.summary import columns
 
     table, axes = explored.table, explored.axes
-    designs = len(table) // table["allocation"].nunique()
+    allocations = table["allocation"].nunique()
+    designs = len(table) // allocations
     head = (
         f"{explored.network} on {explored.accelerator.name}, batch {explored.batch}: {designs:,} "
-        f"designs, {table['allocation'].nunique()} allocation(s), {int(table['pareto'].sum()):,} "
-        f"on Pareto fronts"
+        f"designs, {allocations} choice{'s' * (allocations > 1)} of widths, "
+        f"{int(table['pareto'].sum()):,} on Pareto fronts"
     )
     titles = ["", *(a.short for a in axes), "ms", "mJ", "stall %", "on-chip MiB", "short of"]
     priced = bool(table["predicted_distortion"].notna().any())

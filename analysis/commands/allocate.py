@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--energy", type=energy_picojoule, metavar="ENERGY",
                         help="at most, on --on, as simulated; such as 3mJ")  # fmt: skip
     parser.add_argument("--on", metavar="ACCEL", help="keep each layer on this chip")
-    parser.add_argument("--model", help="the network, for --on (default: named by the curves)")
+    parser.add_argument("--model", help="the network, if the curves are of one of your own")
     parser.add_argument("--batch", type=batch_size, default=1, help="for --on (default 1)")
     parser.add_argument(
         "-o",

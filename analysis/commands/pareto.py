@@ -39,7 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="accelerator, preset or .toml; may be repeated (default "
                         "tpu_v1)")  # fmt: skip
     parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
-    parser.add_argument("--model", help="the network (default: named by the curves)")
+    parser.add_argument("--model", help="the network, if the curves are of one of your own")
     parser.add_argument("-o", "--output", type=output_folder, metavar="DIR",
                         help="folder (default runs/pareto_MODEL)")  # fmt: skip
     add_sources(parser)
