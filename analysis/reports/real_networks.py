@@ -25,8 +25,8 @@ def collect(folders: Sequence[Path]) -> str:
         "# Trained networks, from curves to cycles\n",
         "Made by `python -m analysis.reports.real_networks` from the folders of `chipfit run`. "
         "Speedups are over W8A8 on the same accelerator and batch. Distortion is the squared "
-        "error of the logits, summed over classes: predicted on the calibration images, measured on the evaluation "
-        "images. Agree: images that keep the float network's class.\n",
+        "error of the logits, summed over classes: predicted on the calibration images, measured "
+        "on the evaluation images. Agree: images that keep the float network's class.\n",
     ]
     for folder in folders:
         sections.append(_section(folder))
