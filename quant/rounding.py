@@ -180,10 +180,12 @@ def make_rounder(
     images: Tensor | LabelledImages | None = None,
     *,
     seed: int = 0,
+    guidance: float | None = None,
     progress: Progress | None = None,
 ) -> Rounder:
     """The rounder called "nearest", "feedback" or "sequential" (both fitted on `images`).
 
+    guidance: of sequential rounding, see there; by default its own.
     Raises ValueError for another name, or if images are needed and there are none.
     """
     if rounding == "nearest":
@@ -193,7 +195,8 @@ def make_rounder(
     if images is None:
         raise ValueError(f"rounding: {rounding} needs images to be fitted on")
     if rounding == "sequential":
-        from quant.sequential import Sequential  # which is built on this file
+        from quant.sequential import GUIDANCE, Sequential  # which are built on this file
 
-        return Sequential(network, images, seed=seed, progress=progress)
+        share = GUIDANCE if guidance is None else guidance
+        return Sequential(network, images, guidance=share, seed=seed, progress=progress)
     return Feedback(network, images, seed=seed, progress=progress)

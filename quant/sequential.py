@@ -6,7 +6,8 @@ Frantar et al., ICLR 2023), with the best of a few steps for every channel. Then
 its output are put right, which the fixed correction foresees to first order only: its mean, by the
 bias, and half of what its slope against the float output has lost, by the step. Matched means alone
 flatten the network: errors before a ReLU look like a higher mean behind it, and correcting that
-takes from the activations that matter.
+takes from the activations that matter. Part of the covariance gives way to a Gauss-Newton matrix
+of the output's error, which knows what is behind the layer (`quant.gauss_newton`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from quant.calibration import Progress, Recipe
 from quant.descent import descend
+from quant.gauss_newton import gauss_newton, guided
 from quant.images import LabelledImages
 from quant.network import AtOutput, FoldedLayer, Network, Walk
 from quant.patches import patch_shape, patches
@@ -38,6 +40,7 @@ SLOPE_RESTORED = 0.5  # of the lost slope, as an exponent; 0.5 did best of 0, 0.
 _MOST_TOGETHER = 32  # images that walk together,
 _VALUES_TOGETHER = 2**18  # and their input values: one at a time at 224 x 224 pixels
 PASSES = 2  # of coordinate descent over the codes that feedback leaves; a third changes little
+GUIDANCE = 0.5  # share of the Gauss-Newton matrix in what codes are chosen under
 _LEAST_CORRELATION = 0.5  # of float and quantised output, for their slope to mean anything
 
 
@@ -164,7 +167,10 @@ class Sequential(Feedback):
 
     As a rounder of single layers, with which curves are priced, it is `Feedback`.
     images: unlabelled, 400 or more are better than few, none that the curves are priced on.
-    Memory: the activations of all images that are alive at one layer, twice.
+    guidance: share, 0 to 1, of the Gauss-Newton matrix beside the covariance; 0 spares its
+    backward pass an image, which is made when a network is first rounded and kept for the next.
+    Memory: the activations of all images that are alive at one layer, twice, and with guidance
+    K x K numbers for every layer.
     """
 
     name = "sequential"
@@ -175,12 +181,16 @@ class Sequential(Feedback):
         images: Tensor | LabelledImages,
         *,
         damping: float = 0.01,
+        guidance: float = GUIDANCE,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> None:
+        if not 0 <= guidance <= 1:
+            raise ValueError(f"rounding: guidance must be a share, 0 to 1, got {guidance!r}")
         self.network, self.images, self.seed, self.progress = network, images, seed, progress
-        self.damping = damping
+        self.damping, self.guidance = damping, guidance
         self._fitted: Feedback | None = None
+        self._felt: dict[str, Tensor] | None = None if guidance else {}
 
     def __call__(
         self, folded: FoldedLayer, bits: Tensor, recipe: Recipe
@@ -204,6 +214,14 @@ class Sequential(Feedback):
         """
         generator = torch.Generator().manual_seed(self.seed)
         layers = self.network.layers
+        if self._felt is None:
+            self._felt = gauss_newton(
+                self.network,
+                self.images,
+                max_columns=MAX_COLUMNS,
+                seed=self.seed,
+                progress=self.progress,
+            )
         done = {}
         with torch.inference_mode():
             exact, quantized = self._walks(rounded)
@@ -214,7 +232,7 @@ class Sequential(Feedback):
                 folded, statistics = layers[name], Statistics.zeros(layers[name])
                 for (_, x), (_, found) in zip(float_at, found_at, strict=True):
                     self._see(statistics, folded, x, found, generator)
-                done[name] = _round_layer(folded, statistics, bits[name], recipe, self.damping)
+                done[name] = self._round_layer(folded, statistics, bits[name], recipe)
                 _, weight, bias = done[name]
                 for i in range(len(exact)):
                     float_at[i] = _advance(exact[i], (folded.weight, folded.bias))
@@ -254,30 +272,32 @@ class Sequential(Feedback):
             columns, lost = columns[:, :, chosen], lost[:, :, chosen]
         statistics.add(columns, torch.bmm(folded.weight.reshape(groups, -1, size), lost))
 
-
-def _round_layer(
-    folded: FoldedLayer, statistics: Statistics, bits: Tensor, recipe: Recipe, damping: float
-) -> tuple[DeadZoneQuantizer, Tensor, Tensor]:
-    """Quantiser, weight and bias of a layer."""
-    groups, size = patch_shape(folded.layer)
-    quantizer = recipe.weight_quantizer(folded.layer, folded.weight, bits)
-    weight = folded.weight.reshape(groups, -1, size)
-    mean, residual = statistics.means
-    if size <= MAX_COLUMNS:
-        covariance = statistics.covariance()
-        powers = recipe.powers_of_two(folded.name)
-        rounded, step = round_best(weight, covariance, bits, quantizer.step, damping, powers)
-        levels = (rounded / step.reshape(groups, -1, 1)).round_()
-        if not powers:  # which no factor may change: their slope stays as it is
-            ratio = statistics.slope_ratio(weight, rounded, covariance) ** SLOPE_RESTORED
-            step = step * ratio.reshape(-1)
-        step = recipe.stored(folded.name, step)  # the codes stay, at the step that is stored
-        rounded = levels * step.reshape(groups, -1, 1)
-        quantizer = DeadZoneQuantizer(bits, step)
-    else:
-        rounded = quantizer(folded.weight).reshape(weight.shape)
-    shift = torch.bmm(weight - rounded, mean) + residual
-    return quantizer, rounded.reshape(folded.weight.shape), folded.bias + shift.reshape(-1)
+    def _round_layer(
+        self, folded: FoldedLayer, statistics: Statistics, bits: Tensor, recipe: Recipe
+    ) -> tuple[DeadZoneQuantizer, Tensor, Tensor]:
+        """Quantiser, weight and bias of a layer."""
+        groups, size = patch_shape(folded.layer)
+        quantizer = recipe.weight_quantizer(folded.layer, folded.weight, bits)
+        weight = folded.weight.reshape(groups, -1, size)
+        mean, residual = statistics.means
+        if size <= MAX_COLUMNS:
+            covariance = statistics.covariance()
+            cost = covariance
+            if self._felt:
+                cost = guided(covariance, self._felt[folded.name], mean, self.guidance)
+            powers = recipe.powers_of_two(folded.name)
+            rounded, step = round_best(weight, cost, bits, quantizer.step, self.damping, powers)
+            levels = (rounded / step.reshape(groups, -1, 1)).round_()
+            if not powers:  # which no factor may change: their slope stays as it is
+                ratio = statistics.slope_ratio(weight, rounded, covariance) ** SLOPE_RESTORED
+                step = step * ratio.reshape(-1)
+            step = recipe.stored(folded.name, step)  # the codes stay, at the step that is stored
+            rounded = levels * step.reshape(groups, -1, 1)
+            quantizer = DeadZoneQuantizer(bits, step)
+        else:
+            rounded = quantizer(folded.weight).reshape(weight.shape)
+        shift = torch.bmm(weight - rounded, mean) + residual
+        return quantizer, rounded.reshape(folded.weight.shape), folded.bias + shift.reshape(-1)
 
 
 def _advance(walk: Walk, parameters: tuple[Tensor, Tensor]) -> tuple[str, Tensor]:

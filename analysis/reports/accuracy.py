@@ -3,8 +3,8 @@
     python -m analysis.reports.accuracy NETWORK... --weights DIR --images DIR [--curves DIR] -o FILE
 
 NETWORK.safetensors is looked for in the folder of weights, and NETWORK.npz in that of curves, where
-it is kept for the next time. The file is written anew after every row, and rows of networks that
-are not named stay as they are.
+it is kept for the next time. The file is written anew after every row, and rows of networks and
+points that are not named stay as they are.
 """
 
 from __future__ import annotations
@@ -173,14 +173,19 @@ def main() -> None:
         calibration=CALIBRATION, probes=PROBES, fitting=FITTING, torch=versions()["torch"]
     )
     for name in options.networks:
-        table[name] = []
         for row, of_stages in rows(
             name, options.weights, options.images, options.curves, options.points
         ):
-            table[name].append(row)
-            stages[name] = of_stages
+            table[name] = _replaced(table.get(name, ()), [row])
+            stages[name] = _replaced(stages.get(name, ()), of_stages)
             parts = [head, *_lines(table), STAGES, *_lines(stages), LIMITS]
             write_atomically(str(options.output), "".join(parts))
+
+
+def _replaced(rows: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Rows, with others in the places of those of the same second cell, or behind them."""
+    by_cell = {row.split(" | ")[1]: row for row in (*rows, *others)}
+    return list(by_cell.values())
 
 
 def _lines(rows_of: Mapping[str, Sequence[str]]) -> list[str]:

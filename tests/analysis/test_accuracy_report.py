@@ -33,6 +33,31 @@ def test_rows_of_networks_that_are_not_named_stay(tmp_path, monkeypatch):
     assert made[0] == ("alpha", POINTS)
 
 
+def test_rows_of_points_that_are_not_named_stay(tmp_path, monkeypatch):
+    accuracies = iter((77.7, 71.2, 60.3, 72.0))
+
+    def rows(name, weights, images, curves, points):
+        for weight_bits, activation_bits in points:
+            label = f"W{weight_bits}A{activation_bits}"
+            row = ROW.replace("W4A8", label).replace("77.7", str(next(accuracies)))
+            yield row.format(name), [f"| {name} | {label}: rounding | 30 | 2.1 |"]
+
+    monkeypatch.setattr(accuracy, "rows", rows)
+    file = tmp_path / "accuracy.md"
+    always = ["--weights", str(tmp_path), "--images", str(tmp_path), "-o", str(file)]
+    for points in (["W4A8", "W3A8"], ["W4A4"], ["W3A8"]):
+        monkeypatch.setattr("sys.argv", ["accuracy", "net", *always, "--points", *points])
+        accuracy.main()
+    table, stages = known_rows(file)
+    found = [row.split(" | ")[1:3] for row in table["net"]]
+    assert found == [
+        ["W4A8", "77.7 (78.1)"],
+        ["W3A8", "72.0 (78.1)"],
+        ["W4A4", "60.3 (78.1)"],
+    ]
+    assert [row.split(" | ")[1][:4] for row in stages["net"]] == ["W4A8", "W3A8", "W4A4"]
+
+
 def test_stages_add_up_what_has_passed(monkeypatch):
     clock = iter([10.0, 11.0, 13.0, 17.0])
     monkeypatch.setattr(accuracy.time, "process_time", lambda: next(clock))
