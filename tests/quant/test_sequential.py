@@ -119,7 +119,8 @@ def test_the_best_of_several_steps_is_no_worse_than_the_given_one(seed, size, wi
         plain[group][:, places] = round_with_feedback(
             weight[group][:, places].unsqueeze(0), factor, one
         )[0]
-    assert (loss(found) <= loss(plain) * (1 + 1e-9)).all()
+    unit = 1e-30 * loss(torch.zeros_like(weight))  # of rounding: a single weight can be exact
+    assert (loss(found) <= loss(plain) * (1 + 1e-9) + unit).all()
     quantizer, flat = DeadZoneQuantizer(bits, steps), found.reshape(6, size)
     assert torch.allclose(quantizer(flat), flat)
     assert int(quantizer.index(flat).max()) < 2**width
