@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.design_space import show
-from analysis.explore import KNEE, Explored, Fit, bandwidth_axes
+from analysis.explore import Explored
+from analysis.explore_readings import KNEE, Fit, bandwidth_axes
 
 if TYPE_CHECKING:
     import pandas as pd

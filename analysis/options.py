@@ -14,6 +14,8 @@ MODEL_HELP = (
     "an ONNX file (.onnx), a SCALE-Sim topology (.csv) or package.module:function"
 )
 
+BITS_HELP = "an int, a pair such as W4A8, an allocation file or a table of widths (.csv)"
+
 
 def positive_int(text: str) -> int:
     return _number(text, int, 1)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from analysis.options import MODEL_HELP, add_json, add_measuring, add_sources
+from analysis.options import BITS_HELP, MODEL_HELP, add_json, add_measuring, add_sources
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--bits", metavar="B",
-                      help="an int, a pair such as W4A8, an allocation file or a table "
-                        "(.csv)")  # fmt: skip
+    what.add_argument("--bits", metavar="B", help=BITS_HELP)
     what.add_argument("--packed", metavar="FILE",
                       help="a packed network, from pack or finetune")  # fmt: skip
     parser.add_argument("--curves", metavar="FILE",

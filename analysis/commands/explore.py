@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.options import (
+    BITS_HELP,
     MODEL_HELP,
     add_image_size,
     add_json,
@@ -40,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         "64:512:x2 varies both alike; may be repeated; of several --on it "
                         "varies those that have it")  # fmt: skip
     parser.add_argument("--bits", action="append", metavar="B",
-                        help="an int, a pair such as W4A8, or an allocation file; may be repeated "
+                        help=f"{BITS_HELP}; may be repeated "
                         "(default 8, without --average)")  # fmt: skip
     parser.add_argument("--average", action="append", type=average_bits, metavar="BITS",
                         help="widths allocated at this average of a weight; may be "

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
 from analysis.options import (
+    BITS_HELP,
     MODEL_HELP,
     add_json,
     add_measuring,
@@ -36,8 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="file, or for scalesim and timeloop a folder")  # fmt: skip
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--bits", metavar="B",
-                      help="an int, a pair such as W4A8, an allocation file or a table (.csv); "
-                      "of a workload by default 8")  # fmt: skip
+                      help=f"{BITS_HELP}; of a workload by default 8")  # fmt: skip
     what.add_argument("--packed", metavar="FILE",
                       help="a packed network, from pack or finetune")  # fmt: skip
     parser.add_argument("--curves", metavar="FILE",

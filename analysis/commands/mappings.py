@@ -11,7 +11,9 @@ from analysis.options import MODEL_HELP, add_image_size, add_json, batch_size, m
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("layer", help="LAYER of --model")
     parser.add_argument("--model", required=True, help=MODEL_HELP)
-    parser.add_argument("--on", default="eyeriss_v1", metavar="ACCEL", help="preset or .toml")
+    parser.add_argument(
+        "--on", default="eyeriss_v1", metavar="ACCEL", help="preset or .toml (default eyeriss_v1)"
+    )
     parser.add_argument("--bits", default="16", metavar="B", help="an int or W4A8 (default 16)")
     parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
     parser.add_argument("--count", type=mapping_count, default=10, help="how many (default 10)")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from analysis.options import MODEL_HELP, add_json, add_measuring, add_sources, output_file
+from analysis.options import (
+    BITS_HELP,
+    MODEL_HELP,
+    add_json,
+    add_measuring,
+    add_sources,
+    output_file,
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
-    parser.add_argument("--bits", required=True, metavar="B",
-                        help="an int, a pair such as W4A8, an allocation file or a table "
-                        "(.csv)")  # fmt: skip
+    parser.add_argument("--bits", required=True, metavar="B", help=BITS_HELP)
     parser.add_argument("--curves", metavar="FILE",
                         help="take the quantisers from these curves")  # fmt: skip
     parser.add_argument("-o", "--output", type=output_file, required=True, metavar="FILE",

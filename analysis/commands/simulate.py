@@ -6,7 +6,14 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.options import MODEL_HELP, add_image_size, add_json, batch_size, output_folder
+from analysis.options import (
+    BITS_HELP,
+    MODEL_HELP,
+    add_image_size,
+    add_json,
+    batch_size,
+    output_folder,
+)
 
 if TYPE_CHECKING:
     from hwsim.accelerator import Accelerator
@@ -17,10 +24,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", help=f"{MODEL_HELP}, alexnet_paper or vgg16_paper")
-    parser.add_argument("--on", default="tpu_v1", metavar="ACCEL", help="preset or .toml")
-    parser.add_argument("--bits", default="8", metavar="B",
-                        help="an int, a pair such as W4A8, an allocation file or a table "
-                        "(.csv)")  # fmt: skip
+    parser.add_argument(
+        "--on", default="tpu_v1", metavar="ACCEL", help="preset or .toml (default tpu_v1)"
+    )
+    parser.add_argument("--bits", default="8", metavar="B", help=f"{BITS_HELP} (default 8)")
     parser.add_argument("--batch", type=batch_size, default=1, help="images at once (default 1)")
     parser.add_argument("--mapping", metavar="FILE",
                         help="mappings of a row-stationary array: a preset or a .toml")  # fmt: skip

@@ -23,7 +23,8 @@ from analysis.design_space import (
     parse_axis,
     with_values,
 )
-from analysis.explore import KNEE, Choice, explore, knee, pareto_front
+from analysis.explore import Choice, explore
+from analysis.explore_readings import KNEE, knee, pareto_front
 from analysis.sources import load_graph
 from hwsim.accelerator import load_accelerator
 from hwsim.bits import BitWidths
