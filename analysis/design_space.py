@@ -19,19 +19,13 @@ import numpy as np
 
 from hwsim.accelerator import Accelerator, RowStationaryArray
 from hwsim.names import did_you_mean
-from hwsim.schema import MAX_COUNT, MAX_QUANTITY, parse_quantity
+from hwsim.schema import MAX_COUNT, MAX_QUANTITY, SHOWN_UNITS, parse_quantity
 
 MAX_POINTS = 65_536
 MAX_FULL_GRID = 3  # axes; beyond, points are drawn
 _NUMBER = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?")
 # assumed: rounding to whole bits or hertz by so little is no change of the design
 _NEGLIGIBLE = 1e-6
-_SHOWN = {
-    "bit": (("GiB", 2**33), ("MiB", 2**23), ("KiB", 2**13), ("bit", 1)),
-    "bit/s": (("GB/s", 8 * 10**9), ("MB/s", 8 * 10**6), ("kB/s", 8 * 10**3), ("bit/s", 1)),
-    "Hz": (("GHz", 10**9), ("MHz", 10**6), ("kHz", 10**3), ("Hz", 1)),
-}
-
 Value = int | float
 Design = tuple[Value, ...]  # one value an axis
 
@@ -80,7 +74,7 @@ class Axis:
     def unit(self) -> tuple[str, float]:
         """The largest unit in which half of the values are 1 or more, and its size; ('', 1) for
         counts."""
-        units = _SHOWN.get(self.fields[0].dimension or "", ())
+        units = SHOWN_UNITS.get(self.fields[0].dimension or "", ())
         middle = sorted(self.values)[len(self.values) // 2]
         for name, size in units:
             if middle >= size:
@@ -93,7 +87,7 @@ class Axis:
 
 def show(value: Value, dimension: str | None) -> str:
     """A value in the largest unit in which it is at least 1, to 6 digits."""
-    for unit, size in _SHOWN.get(dimension or "", ()):
+    for unit, size in SHOWN_UNITS.get(dimension or "", ()):
         if value >= size:
             return f"{value / size:.6g} {unit}"
     return f"{value:.6g} {dimension}" if dimension else f"{value:.6g}"

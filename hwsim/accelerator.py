@@ -316,9 +316,11 @@ def read_description(spec: str | os.PathLike[str]) -> tuple[bytes, str]:
     text = os.fspath(spec)
     if not text.endswith(".toml") and os.sep not in text:
         if text not in preset_names():
+            own = f"{text}.toml"
+            near = did_you_mean(text, [*preset_names(), *([own] if os.path.isfile(own) else [])])
             raise ValueError(
-                f"accelerator {text!r} is not a preset{did_you_mean(text, preset_names())}; "
-                f"for your own give the path of a .toml file"
+                f"accelerator {text!r} is not a preset{near}; for your own give the path of a "
+                f".toml file"
             )
         folder = resources.files("hwsim") / "accelerators"
         return (folder / f"{text}.toml").read_bytes(), f"{text}.toml"

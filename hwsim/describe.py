@@ -15,7 +15,7 @@ from hwsim.accelerator import (
     OperandWidth,
     VectorUnit,
 )
-from hwsim.schema import wanted
+from hwsim.schema import SHOWN_UNITS, wanted
 
 _TABLES: dict[str, type] = {
     "[operand_width]": OperandWidth,
@@ -47,8 +47,13 @@ def _shown(value: object, hint: Any) -> str:
         return "true" if value else "false"  # as in the file
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
-    unit = f" {get_args(hint)[1]}" if get_origin(hint) is Annotated else ""
-    return f"{value}{unit}"
+    if get_origin(hint) is not Annotated:
+        return str(value)
+    dimension = get_args(hint)[1]
+    for unit, size in SHOWN_UNITS.get(dimension, ()):
+        if isinstance(value, int) and value and value % size == 0:
+            return f"{value // size} {unit}"  # exact, so that a file may say the same
+    return f"{value} {dimension}"
 
 
 def field_lines() -> list[str]:

@@ -42,6 +42,12 @@ UNITS: dict[str, dict[str, Fraction]] = {
         "pJ/B": Fraction(1, 8), "nJ/B": Fraction(1000, 8),
     },
 }  # fmt: skip
+# units that values are shown in, with their sizes, largest first
+SHOWN_UNITS = {
+    "bit": (("GiB", 2**33), ("MiB", 2**23), ("KiB", 2**13), ("bit", 1)),
+    "bit/s": (("GB/s", 8 * 10**9), ("MB/s", 8 * 10**6), ("kB/s", 8 * 10**3), ("bit/s", 1)),
+    "Hz": (("GHz", 10**9), ("MHz", 10**6), ("kHz", 10**3), ("Hz", 1)),
+}
 _EXAMPLES = {
     "bit": "256 KiB",
     "Hz": "700 MHz",

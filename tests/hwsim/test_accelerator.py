@@ -84,11 +84,15 @@ def test_all_problems_of_a_file_are_reported_together():
         assert path in message
 
 
-def test_an_unknown_preset_names_the_nearest_and_a_missing_file_its_path(tmp_path):
+def test_an_unknown_preset_names_the_nearest_and_a_missing_file_its_path(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'tpu_v2' is not a preset; did you mean 'tpu_v1'"):
         load_accelerator("tpu_v2")
     with pytest.raises(ValueError, match=r"nowhere.toml: cannot read accelerator"):
         load_accelerator(tmp_path / "nowhere.toml")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text("")
+    with pytest.raises(ValueError, match=r"'small' is not a preset; did you mean 'small\.toml'"):
+        load_accelerator("small")
 
 
 def test_a_users_own_file_works_where_a_preset_does(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Literal, get_origin, get_type_hints
 
 import pytest
@@ -22,6 +22,7 @@ from hwsim.accelerator import (
     read_description,
 )
 from hwsim.describe import describe, field_lines
+from hwsim.schema import parse_quantity
 
 NOUNS = [*ARRAYS.values(), OperandWidth, VectorUnit, ChannelMetadata, Memory, Dram]
 
@@ -45,13 +46,25 @@ def test_fields_say_their_choices_defaults_and_units():
     assert "  sort_columns: true or false (default false)" in lines
 
 
+def test_quantities_are_shown_in_the_largest_unit_in_which_they_are_whole():
+    lines = describe(load_accelerator("tpu_v1"))
+    assert "clock = 700 MHz" in lines
+    assert "memory[unified_buffer].capacity = 24 MiB" in lines
+    assert "dram[weight_dram].bandwidth = 34 GB/s" in lines
+    assert "dram[weight_dram].burst = 512 bit" in lines
+    assert "dram[weight_dram].turnaround = 0 ps" in lines
+    faster = replace(load_accelerator("tpu_v1"), clock=1_500_000_000)
+    assert "clock = 1500 MHz" in describe(faster)
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_is_described_in_full_and_its_file_makes_it_again(name):
     accelerator = load_accelerator(name)
     lines = describe(accelerator)
-    assert f"clock = {accelerator.clock} Hz" in lines
+    shown = dict(line.split(" = ", 1) for line in lines)
+    assert parse_quantity(shown["clock"], "Hz") == accelerator.clock
     for memory in accelerator.memory:
-        assert f"memory[{memory.name}].capacity = {memory.capacity} bit" in lines
+        assert parse_quantity(shown[f"memory[{memory.name}].capacity"], "bit") == memory.capacity
     assert len(lines) == len({line.split(" = ")[0] for line in lines})
     content, where = read_description(name)
     assert parse_accelerator(content, where) == accelerator
