@@ -85,14 +85,6 @@ def test_groups_share_their_widths(capsys, tmp_path):
     assert len({b for layer in widths.values() for b in layer}) > 2
 
 
-def test_groups_do_not_go_with_targets(capsys):
-    code, _, err = run(
-        capsys, "allocate", "digits", "--group", "4", "--latency", "2ms", "--on", "tpu_v1"
-    )
-    assert code == 2
-    assert "--group goes with --bits" in err
-
-
 def test_a_network_without_curves_is_told_how_to_get_them(capsys):
     code, _, err = run(capsys, "allocate", "resnet18", "--bits", "4")
     assert code == 2
