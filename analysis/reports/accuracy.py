@@ -34,10 +34,11 @@ training; {calibration} pricing images x {probes} probes, sequential rounding fi
 other images, seed 0, all evaluation images. Drop: of top-1, in points. Agree: images that keep the
 float network's class. KL: divergence of the prediction, nats. Distortion: squared logit error,
 summed over classes, predicted on the pricing images and measured on the evaluation images. Gap: how
-far the prediction may be above that of the best widths. torch {torch}.
+far the prediction may be above that of the best widths. Guided: share of the Gauss-Newton matrix in
+what weights are rounded under; 0 in rows of before it was the recipe's. torch {torch}.
 
-| network | bits | top-1 % (float) | drop | agree % | KL | predicted | measured | gap |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| network | bits | top-1 % (float) | drop | agree % | KL | predicted | measured | gap | guided |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 """
 STAGES = """
 ## What it costs
@@ -56,8 +57,9 @@ At 8 bits activations cost as much as their clipping ranges lose: ranges chosen 
 of the tensor clip what the output needs, and the priced error widens most of them. Steps for every
 channel of a feature map (`calibrate(channel_scales=True)`) gained nothing on ResNet-18 and
 ResNet-50, whose channels are of similar range. At 4 bits the rest is weights: coordinate descent
-over the codes lowers it a little further; moving the rounding's target to the float network's
-outputs (the least-squares answer to the errors of earlier layers) raised it on other images.
+over the codes lowers it a little further, and a Gauss-Newton matrix beside the inputs' covariance
+(guided) again; moving the rounding's target to the float network's outputs (the least-squares answer
+to the errors of earlier layers) raised it on other images.
 """
 TASKS = {
     "calibrate": "calibration",
@@ -104,6 +106,7 @@ def rows(
     """A row of the table for each point, and those of the stages so far."""
     from quant.accuracy import evaluate, float_logits
     from quant.apply import quantize
+    from quant.sequential import GUIDANCE
 
     network = load_network(name, str(weights / f"{name}.safetensors"))
     sets = load_image_sets(name, network, images, CALIBRATION, FITTING, 0)
@@ -136,7 +139,7 @@ def rows(
             f"({100 * exact.top1:.1f}) | {100 * (exact.top1 - found.top1):.1f} "
             f"| {100 * found.agreement:.1f} | {found.divergence:.3f} "
             f"| {allocation.predicted_distortion:.3g} | {found.distortion:.3g} "
-            f"| {allocation.relative_gap:.1e} |"
+            f"| {allocation.relative_gap:.1e} | {GUIDANCE} |"
         )
         yield row, stages.rows(name)
 
