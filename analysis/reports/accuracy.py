@@ -58,8 +58,8 @@ of the tensor clip what the output needs, and the priced error widens most of th
 channel of a feature map (`calibrate(channel_scales=True)`) gained nothing on ResNet-18 and
 ResNet-50, whose channels are of similar range. At 4 bits the rest is weights: coordinate descent
 over the codes lowers it a little further, and a Gauss-Newton matrix beside the inputs' covariance
-(guided) again; moving the rounding's target to the float network's outputs (the least-squares answer
-to the errors of earlier layers) raised it on other images.
+(guided) again; moving the rounding's target to the float network's outputs (the least-squares
+answer to the errors of earlier layers) raised it on other images.
 """
 TASKS = {
     "calibrate": "calibration",
