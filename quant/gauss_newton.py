@@ -23,6 +23,7 @@ from quant.sweep import sign_probe
 _ROWS = 32  # random sums of an image's filters' gradients that stand for all filters of a layer
 
 
+@torch.inference_mode(False)  # whose tensors have no gradients
 def gauss_newton(
     network: Network,
     images: Tensor | LabelledImages,
@@ -48,7 +49,7 @@ def gauss_newton(
         return found
     for done, image in enumerate(one_by_one(images), start=1):
         with torch.enable_grad():
-            logits = network.run(image, parameters)
+            logits = network.run(image.clone(), parameters)
             probe = sign_probe(logits.detach(), generator)
             gradients = torch.autograd.grad(
                 logits, leaves, probe, allow_unused=True, materialize_grads=True

@@ -71,6 +71,18 @@ def test_signs_of_logits_and_filters_give_the_matrices_in_the_mean(rows, monkeyp
         assert (found[name] - exact).norm() < 0.08 * exact.norm(), name
 
 
+def test_it_does_not_matter_whether_the_caller_wants_gradients():
+    network = small(3)
+    found = []
+    for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        with mode():
+            matrices = gauss_newton.gauss_newton(network, images_of(2), max_columns=100)
+            found.append(matrices["2"])
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    assert not found[0].requires_grad
+
+
 def test_layers_that_are_too_wide_are_left_out():
     found = gauss_newton.gauss_newton(small(1), images_of(1), max_columns=20)
     assert list(found) == ["0", "2"]
