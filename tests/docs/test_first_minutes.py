@@ -19,4 +19,4 @@ def test_a_network_in_the_current_folder_is_found(tmp_path):
     command = [CHIPFIT, "simulate", "own_network:build", "--on", "tpu_v1", "--bits", "4"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1].startswith("build on tpu_v1, bits 4, batch 1: ")
+    assert done.stdout.splitlines()[-1].startswith("own_network.build on tpu_v1, bits 4, batch 1: ")
