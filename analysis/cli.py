@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if "unrecognized arguments" in message:
-            known = [option for action in self._actions for option in action.option_strings]
+            known = self._option_strings()
             for word in message.split(": ", 1)[1].split():
                 near = get_close_matches(word.split("=")[0], known, n=1)
                 if near:
@@ -36,6 +36,16 @@ class Parser(argparse.ArgumentParser):
             )
         _failed(f"{message} (try {self.prog} --help)")
         self.exit(FAILED)
+
+
+    def _option_strings(self) -> list[str]:
+        """Of this command, and of all below it: what is left over is told by the topmost."""
+        known: list[str] = []
+        for action in self._actions:
+            known += action.option_strings
+            if isinstance(action, argparse._SubParsersAction):
+                known += [o for below in action.choices.values() for o in below._option_strings()]
+        return known
 
 
 def build_parser() -> Parser:

@@ -77,7 +77,7 @@ def save_compact(curves: RDCurves, path: str | os.PathLike[str], origin: str) ->
 def load_compact(path: str | os.PathLike[str]) -> RDCurves:
     """Read what `save_compact` wrote: curves without steps. Raises ValueError for all else."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             check_archive(path, file.zip)
             header, codes = json.loads(file["header"].tobytes()), file["codes"]
         if header["schema"] != SCHEMA or codes.dtype != np.int16 or codes.shape[1:] != (WIDTHS,):

@@ -24,6 +24,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip entry: the same con
 
 def _checked(where: str, distortion: object, shape: tuple[int | None, int]) -> np.ndarray:
     try:
+        if np.asarray(distortion).dtype.kind == "c":
+            raise TypeError
         array = np.ascontiguousarray(distortion, dtype=np.float64).view()
     except (TypeError, ValueError):
         raise ValueError(f"{where}: distortion must be an array of numbers") from None
@@ -48,6 +50,8 @@ def _checked(where: str, distortion: object, shape: tuple[int | None, int]) -> n
 def _checked_error(where: str, error: object, distortion: np.ndarray) -> np.ndarray | None:
     if error is None:
         return None
+    if np.asarray(error).dtype.kind not in "iuf":
+        raise ValueError(f"{where}: standard_error must be an array of numbers")
     array = np.array(error, dtype=np.float32)
     if array.shape != distortion.shape:
         raise ValueError(

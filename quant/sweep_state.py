@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hwsim.files import BROKEN_ARCHIVE, write_atomically
+from hwsim.files import BROKEN_ARCHIVE, check_archive, write_atomically
+from quant.curves import WIDTHS
 
 SCHEMA = 1
 
@@ -97,6 +98,7 @@ class SweepState:
         again = f"remove {path} to start anew"
         try:
             with zipfile.ZipFile(path) as archive:
+                check_archive(path, archive)
                 read = {
                     name.removesuffix(".npy"): np.lib.format.read_array(
                         io.BytesIO(archive.read(name)), allow_pickle=False
@@ -105,7 +107,10 @@ class SweepState:
                 }
             header = json.loads(read["header"].tobytes())
             found = header["settings"]
-            schema, done, generator = header["schema"], int(header["done"]), read["generator"]
+            schema, done, generator = header["schema"], header["done"], read["generator"]
+            if not isinstance(found, dict) or type(done) is not int or generator.dtype != np.uint8:
+                raise ValueError
+            torch.Generator().set_state(torch.from_numpy(generator.copy()))
         except OSError as error:
             raise ValueError(f"{path}: cannot read: {error.strerror or error}") from None
         except (KeyError, TypeError, ValueError, *BROKEN_ARCHIVE):
@@ -126,4 +131,12 @@ class SweepState:
             wholes = {kind: read[f"wholes_{kind}"] for kind in kinds}
         except KeyError:
             raise ValueError(f"{path}: not the whole state of a sweep; {again}") from None
+        for kind in kinds:
+            known = items[kind].shape[1] if items[kind].ndim == 3 else 0
+            wanted_shapes = (2, known, WIDTHS), (2, WIDTHS)
+            arrays = items[kind], wholes[kind]
+            if tuple(a.shape for a in arrays) != wanted_shapes or any(
+                a.dtype != np.float64 for a in arrays
+            ):
+                raise ValueError(f"{path}: not the whole state of a sweep; {again}")
         return cls(done, torch.from_numpy(generator.copy()), items, wholes)

@@ -81,6 +81,8 @@ def run(options: Namespace) -> None:
     )
     check_folder(options.output)
     began = time.perf_counter()
+    if options.curves and not request.needs_curves:
+        raise ValueError("speedup: --curves goes with --average or --latency-share")
     curves = _curves_of(options) if request.needs_curves else {}
     check_request(request, options.model, curves)
     without = [model for model in options.model if request.needs_curves and model not in curves]

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Ledger:
                 if os.path.isdir(self.path):
                     raise ValueError(f"{self.path}: is a folder; give the name of a ledger file")
                 opening.enter_context(locked(self.path))
+            self._new = self.path is None or not self.path.exists()
             with self._explained():
                 self._file = sqlite3.connect(self.path or ":memory:", isolation_level=None)
                 opening.callback(self._file.close)
@@ -105,6 +106,11 @@ class Ledger:
             ) from None
 
     def close(self) -> None:
+        """A file that was not there before and has no result yet goes again."""
+        if self.path is not None and self._new:
+            with suppress(ValueError, sqlite3.Error):  # closed already, or broken meanwhile
+                if not len(self):
+                    self.path.unlink(missing_ok=True)
         self._stack.close()
 
     def __enter__(self) -> Ledger:

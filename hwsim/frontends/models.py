@@ -149,6 +149,11 @@ def module_and_shape(
         size = image_size or DEFAULT_IMAGE_SIZE
         return made, (1, 3, size, size)
     if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
+        if isinstance(made[1], str) or not isinstance(made[1], Sequence):
+            raise ValueError(
+                f"model {spec!r}: input shape: expected sizes such as (1, 3, 224, 224), got "
+                f"{made[1]!r}"
+            )
         shape = tuple(made[1])
         if image_size is not None and shape[2:] != (image_size, image_size):
             raise ValueError(f"model {spec!r} says that it reads {shape}; leave out --image-size")

@@ -109,6 +109,7 @@ class Planner:
                     raise self.unsupported(node)
                 self._fold(node, inputs)
                 continue
+            self._check_schema(node)
             self._bind(node, handlers[node.op](self, node, inputs))
             if len(self.steps) > MAX_STEPS:
                 raise ValueError(f"{self.file.path}: more than {MAX_STEPS:,} operations")
@@ -126,6 +127,26 @@ class Planner:
             frozenset(self.statistics),
             tuple(self.approximate),
         )
+
+    def _check_schema(self, node: OnnxNode) -> None:
+        """Raise ValueError where inputs or attributes are not those of the operator."""
+        onnx = import_onnx()
+        try:
+            schema = onnx.defs.get_schema(node.op, self.file.opset, "")
+        except onnx.defs.SchemaError:  # an operator of a later opset; its handler reads it as such
+            return
+        low, high = schema.min_input, schema.max_input
+        if not low <= len(node.inputs) <= high:
+            raise ValueError(
+                f"{self.place(node)}: it reads {len(node.inputs)} tensors, expected {low} to {high}"
+            )
+        for attribute in node.proto.attribute:
+            known = schema.attributes.get(attribute.name)
+            if known is not None and known.type.value != attribute.type:
+                raise ValueError(
+                    f"{self.place(node)}: its attribute {attribute.name!r} is of another type than "
+                    f"{known.type.name}"
+                )
 
     # -- what the handlers use ---------------------------------------------------------------
 
@@ -202,6 +223,8 @@ class Planner:
 
     def ints(self, node: OnnxNode, value: OnnxValue | None, what: str) -> list[int] | None:
         array = self.array(node, value, what)
+        if array is not None and array.dtype.kind not in "iub":
+            raise self.unsupported(node, f"its {what} is of type {array.dtype}")
         return None if array is None else [int(item) for item in array.reshape(-1)]
 
     def known(self, node: OnnxNode, array: np.ndarray) -> OnnxValue:
