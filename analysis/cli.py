@@ -37,7 +37,6 @@ class Parser(argparse.ArgumentParser):
         _failed(f"{message} (try {self.prog} --help)")
         self.exit(FAILED)
 
-
     def _option_strings(self) -> list[str]:
         """Of this command, and of all below it: what is left over is told by the topmost."""
         known: list[str] = []

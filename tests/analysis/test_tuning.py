@@ -140,7 +140,7 @@ def test_mistakes_are_one_line_and_write_nothing(capsys, own, tmp_path):
         (["evaluate", "digits", "--bits", "4", "--packed", packed], "not allowed with"),
         (["evaluate", "digits", "--packed", "cut.safetensors"], "not a whole packed network"),
         (["evaluate", "digits", "--packed", "none.safetensors"], "cannot read"),
-        (["evaluate", "tuning_own:tiny", "--packed", packed, *images], "does not fit 'tuning_own.tiny'"),
+        (["evaluate", "tuning_own:tiny", "--packed", packed, *images], "fit 'tuning_own.tiny'"),
         (["finetune", *own, "-o", "t", "--resume"], "no checkpoint to go on from"),
         (["finetune", *own, "-o", "t", "--batch", "25"], "30 images leave 24 to train on"),
         (["finetune", *own, "-o", "t", "--lr", "nan"], "rate must lie above 0"),
