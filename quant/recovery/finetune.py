@@ -123,7 +123,13 @@ class Finetuned:
 
 def divide(images: LabelledImages, schedule: Schedule) -> tuple[LabelledImages, LabelledImages]:
     """Images to train on and to choose the epoch with, at random. Raises ValueError if there are
-    fewer than two, or fewer to train on than a batch."""
+    fewer than two, fewer to train on than a batch, or images that a shift moves out of sight."""
+    side = min(images.tensor(0, 1).shape[2:]) if schedule.shift else 0
+    if schedule.shift and schedule.shift >= side:
+        raise ValueError(
+            f"fine-tuning: a shift of {schedule.shift} pixels leaves nothing of images of {side}; "
+            f"take a smaller one"
+        )
     held_out = max(1, round(schedule.held_out * len(images)))
     left = len(images) - held_out
     if left < schedule.batch:

@@ -91,6 +91,8 @@ CASES: list[tuple[str, str]] = [
     ("finetune digits --bits 4 -o x.safetensors --lr 0", "rate must lie above 0"),
     ("finetune digits --bits 4 -o x.safetensors --lr fast", "invalid float value: 'fast'"),
     ("finetune digits --bits 4 -o x.safetensors --shift -1", "at least 0"),
+    ("finetune digits --bits 4 --rounding nearest -o x.safetensors --shift 8",
+     "a shift of 8 pixels leaves nothing of images of 8"),
     ("finetune digits --bits 4 -o x.safetensors --device tpu", "invalid choice: 'tpu'"),
     ("finetune digits --bits 4 -o x.safetensors --resume", "no checkpoint to go on from"),
     # bit widths
