@@ -48,7 +48,7 @@ reports: $(STAMP)
 	$(BIN)/chipfit speedup resnet18 resnet34 resnet50 mobilenet_v2 --on eyeriss_v1 --batch 1 \
 		--bits 4 2 --average 4 3 2 --fit --latency-share 90% --baseline W8A8 native --workers 2 -o runs/speedup_eyeriss
 	$(BIN)/chipfit speedup resnet18 resnet34 resnet50 mobilenet_v2 --on eyeriss_v1 \
-		--batch 4 16 --bits 4 2 --average 4 3 2 --fit --baseline W8A8 native --workers 2 -o runs/speedup_batches
+		--batch 4 16 --bits 4 2 --average 4 --baseline W8A8 native --workers 3 -o runs/speedup_batches
 	$(BIN)/python -m analysis.reports.speedup runs/speedup_systolic runs/speedup_eyeriss runs/speedup_batches
 
 # torch is pinned in constraints.txt: unpinned, pip resolves the CUDA build of several gigabytes
