@@ -60,7 +60,7 @@ ResNet-50, whose channels are of similar range. At 4 bits the rest is weights: c
 over the codes lowers it a little further, and a Gauss-Newton matrix beside the inputs' covariance
 (guided) again: by 1 % on MobileNet-v2 and ResNet-50 and 6 % on ResNet-18, the divergence by 3 to
 8 %. The images that keep their class do not follow: 93.4, 94.1 and 95.2 % of them without it, at an
-average of 4 bits, and 94.2, 93.8 and 94.3 % with it. At 3 bits it cost MobileNet-v2 accuracy, 75.9 %
+average of 4 bits, and 94.2, 93.8 and 94.3 % with it. At 3 bits it cost MobileNet-v2 top-1, 75.9 %
 without and 74.2 % with it, at the same divergence. The rounding of ResNet-50 takes twice as long.
 Moving the rounding's target to the float network's outputs (the least-squares answer to the
 errors of earlier layers) raised the distortion on other images.
